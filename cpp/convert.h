@@ -1,0 +1,55 @@
+// JavaScript values <-> IValues, guided by an operator's schema.
+#pragma once
+#include <ATen/core/function_schema.h>
+#include <ATen/core/ivalue.h>
+#include <node_api.h>
+
+#include <string>
+#include <vector>
+
+#include "handles.h"
+
+namespace srum {
+
+enum class Kind : uint8_t {
+  Tensor, TensorList, OptionalTensorList, Int, IntList, Double, DoubleList, Bool, BoolList, Scalar, ScalarList,
+  String, StringList, ScalarType, Layout, MemoryFormat, Device, Generator, Unsupported
+};
+
+const char* kindName(Kind kind);
+
+struct Param {
+  std::string name;
+  Kind kind = Kind::Unsupported;
+  bool optional = false;
+  bool keywordOnly = false;
+  bool isWrite = false;
+  int fixedLength = 0;  // N of int[N]; a single number then stands for N of it
+  bool hasDefault = false;
+  c10::IValue defaultValue;
+  std::string defaultText;
+  std::string typeText;
+};
+
+Param paramOf(const c10::Argument& argument);
+
+// Throws CallError ERR_ARGUMENT with the parameter's name when the value does not fit.
+c10::IValue toIValue(napi_env env, napi_value value, const Param& param);
+
+// Tensors become new handles, registered with the innermost scope.
+napi_value fromIValue(napi_env env, const c10::IValue& value);
+// The numeric value behind a handle argument.
+Handle handleOf(napi_env env, napi_value value);
+napi_value newHandle(napi_env env, at::Tensor tensor);
+std::string stringOf(napi_env env, napi_value value);
+std::vector<int64_t> intsOf(napi_env env, napi_value value);
+int64_t intOf(napi_env env, napi_value value);
+bool isNullish(napi_env env, napi_value value);
+
+c10::ScalarType dtypeFromName(const std::string& name);
+const char* dtypeName(c10::ScalarType dtype);
+
+// "float32[2,3] cpu" and the like, for error messages.
+std::string describe(const c10::IValue& value);
+
+}  // namespace srum
