@@ -1,0 +1,91 @@
+import cliProgress from 'cli-progress';
+
+/** Receives progress of one long step. Units are whatever the step counts in. */
+export interface Progress {
+  /** Sets how far the step is and how far it will go. */
+  update(done: number, total: number): void;
+  /** Ends the step; without a call the line stays open. */
+  stop(): void;
+}
+
+export interface ProgressOptions {
+  /** Where to write; nothing is written when this is null. */
+  stream?: NodeJS.WriteStream | null;
+  /** Formats a count; bytes are shown as megabytes. */
+  unit?: 'bytes' | 'steps';
+}
+
+/** `61.2 MB` */
+export function formatBytes(bytes: number): string {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+/** `8 s`, `2 min 5 s` */
+export function formatSeconds(seconds: number): string {
+  const s = Math.round(seconds);
+  return s < 60 ? `${s} s` : `${Math.floor(s / 60)} min ${s % 60} s`;
+}
+
+/**
+ * Shows a bar with rate and time left on a terminal, and one line every few seconds elsewhere (a log, CI).
+ */
+export function startProgress(label: string, options: ProgressOptions = {}): Progress {
+  const stream = options.stream === undefined ? process.stderr : options.stream;
+  const unit = options.unit ?? 'bytes';
+  if (stream === null) return { update: () => {}, stop: () => {} };
+  return stream.isTTY ? bar(label, unit, stream) : lines(label, unit, stream);
+}
+
+function describe(unit: string, done: number, total: number, seconds: number): string {
+  const rate = seconds > 0 ? done / seconds : 0;
+  const left = rate > 0 ? formatSeconds(Math.max(0, total - done) / rate) : '?';
+  return unit === 'bytes'
+    ? `${formatBytes(done)} of ${formatBytes(total)}, ${formatBytes(rate)}/s, ${left} left`
+    : `${done} of ${total}, ${left} left`;
+}
+
+function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress {
+  const started = Date.now();
+  const shown = new cliProgress.SingleBar(
+    {
+      format: `${label} {bar} {percentage}% {text}`,
+      barsize: 24,
+      hideCursor: false,
+      clearOnComplete: false,
+      etaBuffer: 50,
+      stream,
+    },
+    cliProgress.Presets.shades_classic,
+  );
+  let open = false;
+  return {
+    update(done, total) {
+      const text = describe(unit, done, total, (Date.now() - started) / 1000);
+      if (!open) shown.start(total, done, { text });
+      else {
+        shown.setTotal(total);
+        shown.update(done, { text });
+      }
+      open = true;
+    },
+    stop() {
+      if (open) shown.stop();
+      open = false;
+    },
+  };
+}
+
+function lines(label: string, unit: string, stream: NodeJS.WriteStream): Progress {
+  const started = Date.now();
+  let last = started;
+  return {
+    update(done, total) {
+      const now = Date.now();
+      if (now - last < 5000) return;
+      last = now;
+      const percent = total > 0 ? ` ${Math.floor((100 * done) / total)}%` : '';
+      stream.write(`${label}${percent}: ${describe(unit, done, total, (now - started) / 1000)}\n`);
+    },
+    stop() {},
+  };
+}
