@@ -1,0 +1,54 @@
+import { native } from './native.js';
+import { type Tensor, wrap } from './tensor.js';
+
+/** Runs `body` without recording gradients. */
+export function noGrad<T>(body: () => T): T {
+  return withGrad(false, body);
+}
+
+/** Runs `body` with gradients recorded, also inside {@link noGrad}. */
+export function enableGrad<T>(body: () => T): T {
+  return withGrad(true, body);
+}
+
+function withGrad<T>(flag: boolean, body: () => T): T {
+  const previous = native.setGradEnabled(flag);
+  try {
+    return body();
+  } finally {
+    native.setGradEnabled(previous);
+  }
+}
+
+/** Runs `body` in inference mode: faster than {@link noGrad}, its tensors can never take part in autograd. */
+export function inferenceMode<T>(body: () => T): T {
+  native.pushInferenceMode();
+  try {
+    return body();
+  } finally {
+    native.popInferenceMode();
+  }
+}
+
+export interface GradOptions {
+  gradOutputs?: readonly (Tensor | null)[];
+  retainGraph?: boolean;
+  createGraph?: boolean;
+  /** Return null for an input that does not take part, instead of throwing. */
+  allowUnused?: boolean;
+}
+
+/** Gradients of the summed outputs with respect to `inputs`, without touching any `grad`. */
+export function grad(outputs: readonly Tensor[], inputs: readonly Tensor[], options: GradOptions = {}): (Tensor | null)[] {
+  const create = options.createGraph ?? false;
+  return native
+    .gradients(
+      outputs.map((tensor) => tensor.handle),
+      inputs.map((tensor) => tensor.handle),
+      options.gradOutputs?.map((tensor) => tensor?.handle ?? null) ?? null,
+      options.retainGraph ?? create,
+      create,
+      options.allowUnused ?? false,
+    )
+    .map((handle) => (handle === null ? null : wrap(handle)));
+}

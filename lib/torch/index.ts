@@ -1,0 +1,11 @@
+export * from './autograd.js';
+export * from './dtype.js';
+export * from './errors.js';
+export * from './factories.js';
+export type { AtenOperators, TensorMethods } from './generated/aten.js';
+export { inScope, keep, liveTensors, ownedTensors, scope, tensorsIn } from './memory.js';
+export { asyncOps, ops } from './operators-install.js';
+export { Generator } from './random.js';
+export * from './runtime.js';
+export * from './safetensors.js';
+export { type Index, type NestedArray, type Slice, slice, Tensor } from './tensor.js';
