@@ -129,7 +129,8 @@ at::Scalar scalarFrom(napi_env env, napi_value value, const Param& param) {
 at::Tensor tensorFrom(napi_env env, napi_value value, const Param& param) {
   double number;
   if (napi_get_value_double(env, value, &number) != napi_ok) wrongType(param, jsTypeName(env, value));
-  return HandleTable::instance().get(number >= 0 && number < 9007199254740992.0 ? static_cast<Handle>(number) : 0);
+  if (!(number >= 0 && number < 9007199254740992.0)) wrongType(param, "a number that names no tensor");
+  return HandleTable::instance().get(static_cast<Handle>(number));
 }
 
 std::string stringFrom(napi_env env, napi_value value, const Param& param) {
@@ -288,6 +289,9 @@ const char* dtypeName(c10::ScalarType dtype) {
 }
 
 c10::IValue toIValue(napi_env env, napi_value value, const Param& param) {
+  // The commonest case first: a tensor that is there needs no test of its type.
+  double number;
+  if (param.kind == Kind::Tensor && napi_get_value_double(env, value, &number) == napi_ok) return tensorFrom(env, value, param);
   if (isNullish(env, value)) {
     napi_valuetype type;
     check(napi_typeof(env, value, &type));

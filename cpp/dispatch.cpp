@@ -17,6 +17,8 @@ namespace srum {
 namespace {
 
 constexpr size_t kMaxArguments = 64;
+// Node-API fills unused places with undefined, so few places are offered at first.
+constexpr size_t kUsualArguments = 8;
 
 struct Plan {
   explicit Plan(c10::OperatorHandle op_) : op(std::move(op_)) {}
@@ -104,10 +106,14 @@ std::string contextOfCall(napi_env env, const Plan& plan, size_t argc, const nap
 }
 
 napi_value call(napi_env env, napi_callback_info info) {
-  size_t argc = kMaxArguments;
+  size_t argc = kUsualArguments;
   napi_value argv[kMaxArguments];
   void* data = nullptr;
   if (napi_get_cb_info(env, info, &argc, argv, nullptr, &data) != napi_ok) return nullptr;
+  if (argc > kUsualArguments) {
+    argc = kMaxArguments;
+    if (napi_get_cb_info(env, info, &argc, argv, nullptr, &data) != napi_ok) return nullptr;
+  }
   const Plan& plan = *static_cast<Plan*>(data);
   argc = std::min(argc, kMaxArguments);
   try {

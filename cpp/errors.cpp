@@ -15,8 +15,10 @@ bool contains(const std::string& text, const char* part) { return text.find(part
 std::string classify(const std::string& m) {
   if (contains(m, "out of memory") || contains(m, "can't allocate memory") || contains(m, "not enough memory"))
     return "ERR_OUT_OF_MEMORY";
-  if (contains(m, "Could not run '") || contains(m, "not implemented for") || contains(m, "not supported"))
-    return contains(m, "not implemented for '") ? "ERR_DTYPE" : "ERR_NOT_IMPLEMENTED";
+  if (contains(m, "not implemented for '")) return "ERR_DTYPE";
+  if (contains(m, "backend. This could be because") || contains(m, "not linked with support for")) return "ERR_DEVICE";
+  if (contains(m, "Could not run '") || contains(m, "not supported") || contains(m, "not implemented")) return "ERR_NOT_IMPLEMENTED";
+  if (contains(m, "differentiated")) return "ERR_AUTOGRAD";
   if (contains(m, "same device") || contains(m, "CUDA") || contains(m, "device type") || contains(m, "Cannot copy out of meta"))
     return "ERR_DEVICE";
   if (contains(m, "same dtype") || contains(m, "scalar type") || contains(m, "dtype") || contains(m, "can't be cast"))
@@ -27,6 +29,12 @@ std::string classify(const std::string& m) {
     return "ERR_SHAPE";
   if (contains(m, "grad")) return "ERR_AUTOGRAD";
   return "ERR_TORCH";
+}
+
+// LibTorch adds the whole dispatch table to some messages; one sentence says it all.
+std::string firstSentences(const std::string& message) {
+  const size_t end = message.find(" This could be because the operator doesn't exist");
+  return end == std::string::npos ? message : message.substr(0, end);
 }
 
 }  // namespace
@@ -41,11 +49,9 @@ ErrorText describeCurrentException(const std::string& context) {
     return {"ERR_OUT_OF_MEMORY", prefix + e.what_without_backtrace()};
   } catch (const c10::IndexError& e) {
     return {"ERR_INDEX", prefix + e.what_without_backtrace()};
-  } catch (const c10::NotImplementedError& e) {
-    return {"ERR_NOT_IMPLEMENTED", prefix + e.what_without_backtrace()};
   } catch (const c10::Error& e) {
     const std::string message = e.what_without_backtrace();
-    return {classify(message), prefix + message};
+    return {classify(message), prefix + firstSentences(message)};
   } catch (const NapiFailure&) {
     return {"ERR_ARGUMENT", prefix + "wrong argument"};
   } catch (const std::bad_alloc&) {

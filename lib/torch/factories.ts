@@ -48,19 +48,22 @@ export function tensor(data: NestedArray | TypedArray, options: TensorOptions & 
   const dtype = options.dtype ?? (typeof flat[0] === 'boolean' ? 'bool' : typeof flat[0] === 'bigint' ? 'int64' : 'float32');
   const make = storage[dtype];
   const array = (make ?? storage.float32 as (n: number) => TypedArray)(count);
-  for (let i = 0; i < count; i++) array[i] = element(flat[i], array, dtype);
+  const check = (make ?? (storage.float32 as (n: number) => TypedArray))(1);
+  for (let i = 0; i < count; i++) array[i] = element(flat[i], check, dtype);
   const result = fromTypedArray(array, { shape: options.shape ?? shape, dtype: make ? dtype : 'float32' });
   return finish(result, { dtype, device: options.device });
 }
 
-function element(value: unknown, array: TypedArray, dtype: DType): never {
+/** The value as the array stores it; `check` is a one-element array of the same kind. */
+function element(value: unknown, check: TypedArray, dtype: DType): never {
   if (typeof value !== 'number' && typeof value !== 'bigint' && typeof value !== 'boolean')
     throw new TorchError('ERR_ARGUMENT', `tensor(): expected numbers, found ${value === null ? 'null' : typeof value}`);
   if (dtype.startsWith('int') || dtype === 'uint8') {
     if (!Number.isInteger(Number(value))) throw new TorchError('ERR_DTYPE', `tensor(): ${value} is no ${dtype}`);
-    if (array instanceof BigInt64Array) return BigInt(value) as never;
-    array[0] = Number(value);
-    if (array[0] !== Number(value)) throw new TorchError('ERR_DTYPE', `tensor(): ${value} does not fit ${dtype}`);
+    if (check instanceof BigInt64Array) check[0] = BigInt(value);
+    else check[0] = Number(value);
+    if (BigInt(check[0]) !== BigInt(value)) throw new TorchError('ERR_DTYPE', `tensor(): ${value} does not fit ${dtype}`);
+    return check[0] as never;
   }
   if (dtype === 'bool') return (value ? 1 : 0) as never;
   return Number(value) as never;

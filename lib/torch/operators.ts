@@ -87,6 +87,7 @@ class Overload {
     const values = args.slice();
     if (options !== null) {
       for (const key of Object.keys(options)) {
+        if (options[key] === undefined) continue;
         const index = this.#keys.get(key);
         if (index === undefined || index < args.length) return null;
         while (values.length <= index) values.push(undefined);
