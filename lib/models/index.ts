@@ -1,0 +1,1 @@
+export * as bagel from './bagel/index.js';
