@@ -1,0 +1,23 @@
+import { createHash } from 'node:crypto';
+import { Generator } from '../torch/index.js';
+
+/** Independent random streams of one generated item. */
+export type RandomStream = 'noise' | 'posterior' | 'tokens';
+
+/**
+ * Seed of a stream. The noise stream uses the item's seed as it is, so a text-to-image run starts from
+ * the very numbers that `torch.manual_seed(seed); torch.randn(tokens, 64)` gives; the others hash it.
+ */
+export function streamSeed(seed: number | bigint, stream: RandomStream): bigint {
+  if (stream === 'noise') return BigInt.asUintN(64, BigInt(seed));
+  const digest = createHash('sha256')
+    .update(`${BigInt(seed)}/${stream}`)
+    .digest();
+  // 63 bits: a seed that every interface can hold as a signed number.
+  return digest.readBigUInt64LE(0) & 0x7fff_ffff_ffff_ffffn;
+}
+
+/** A fresh CPU generator for a stream; results do not depend on what other streams drew. */
+export function streamGenerator(seed: number | bigint, stream: RandomStream): Generator {
+  return new Generator(streamSeed(seed, stream));
+}
