@@ -1,0 +1,261 @@
+import path from 'node:path';
+import { readGenerationRecords } from '../data/generation-record.js';
+import { readImage, type RgbImage } from '../data/images.js';
+import type { Prompt } from '../data/prompts.js';
+import { readRewardRecords, type RewardRecord, type RewardRegion } from '../data/rewards.js';
+import { GLOBAL_REWARD_NAME, globalScoreOf, paperRewardMap } from '../reward/reward-map.js';
+import { readBytes, writeFileAtomic } from '../util/files.js';
+import { type ContactCell, contactSheet } from './contact-sheet.js';
+import { heatMap } from './heat-map.js';
+import { lossCurvePng, lossCurveSvg } from './loss-curve.js';
+import { type Report, type ReportImage, renderReport } from './report.js';
+import { OUTPUT_FILE } from './stages/generate-stage.js';
+import { inspectModel } from './stages/inspect-stage.js';
+import { type LoopReport, roundFolder } from './stages/loop-stage.js';
+import { REWARDS_FILE } from './stages/score-stage.js';
+import { lossSeries } from './stages/train-stage.js';
+
+const UNTRAINED =
+  'The embedded model is untrained: its weights are random, so its pictures are texture, not objects, and its ' +
+  'scores are chance. Every step is real, though: the same code draws, scores, trains and exports a model of any size.';
+
+export interface DemoReportInput {
+  out: string;
+  prompts: readonly Prompt[];
+  loop: LoopReport;
+  /** Directory of the model the loop started from. */
+  model: string;
+  seed: number;
+}
+
+/** Pictures of one round by prompt id. */
+type Pictures = Map<string, { file: string; image: RgbImage; seed: number }>;
+
+/**
+ * Writes the pictures of a finished loop (`contact-sheet.png`, `heat-maps/`, `loss.svg`, `loss.png`)
+ * and `report.html`, which needs no other file.
+ *
+ * @returns the path of the report.
+ */
+export async function writeDemoReport(input: DemoReportInput): Promise<string> {
+  const { out, loop } = input;
+  const rounds = loop.rounds.map(({ round }) => round);
+  const pictures = await Promise.all(rounds.map((round) => readPictures(out, round)));
+  const sheet = await writeContactSheet(input, rounds, pictures);
+  const heat = await writeHeatMaps(input, pictures[0]);
+  const loss = await writeLossCurve(input);
+  const file = path.join(out, 'report.html');
+  const page = demoPage(input, { rounds, pictures, sheet, heat, loss });
+  writeFileAtomic(file, renderReport(page));
+  return file;
+}
+
+async function readPictures(out: string, round: number): Promise<Pictures> {
+  const folder = roundFolder(out, round, 'generate');
+  const { records } = readGenerationRecords(path.join(folder, OUTPUT_FILE));
+  const found: Pictures = new Map();
+  for (const { value } of records) {
+    const file = path.join(folder, value.image_file);
+    const image = await readImage(file);
+    found.set(String(value.prompt_id), { file, image, seed: Number(value.seed) });
+  }
+  return found;
+}
+
+function headings(rounds: readonly number[]): string[] {
+  return rounds.map((round, i) => {
+    if (i === 0) return 'before';
+    return i === rounds.length - 1 ? `after round ${round - 1}` : `round ${round}`;
+  });
+}
+
+async function writeContactSheet(
+  { out, prompts }: DemoReportInput,
+  rounds: readonly number[],
+  pictures: readonly Pictures[],
+): Promise<Buffer> {
+  const cells = prompts.flatMap(({ Question, Question_id }): ContactCell[] =>
+    pictures.map((of) => {
+      const picture = of.get(String(Question_id));
+      return { image: picture?.image, label: Question, note: `seed ${picture?.seed ?? 'none'}` };
+    }),
+  );
+  const png = await contactSheet(cells, {
+    title: 'Before and after',
+    subtitle: 'Same prompts, same seeds. The model is untrained: texture, not objects.',
+    columns: rounds.length,
+    headings: headings(rounds),
+  });
+  writeFileAtomic(path.join(out, 'contact-sheet.png'), png);
+  return png;
+}
+
+interface HeatMap {
+  record: RewardRecord;
+  png: Buffer;
+}
+
+/** Reward maps of the first round, as training used them. */
+async function writeHeatMaps({ out }: DemoReportInput, pictures: Pictures): Promise<HeatMap[]> {
+  const score = roundFolder(out, 1, 'score');
+  const byFile = new Map([...pictures.values()].map((p) => [path.basename(p.file), p]));
+  const maps: HeatMap[] = [];
+  for (const { value: record } of readRewardRecords(path.join(score, REWARDS_FILE)).records) {
+    const picture = byFile.get(record.bad_image_file);
+    if (picture === undefined) continue;
+    const size = { width: picture.image.width, height: picture.image.height };
+    const map = paperRewardMap(record.vlm_rewards, size, globalScoreOf(record.vlm_rewards) as number);
+    const span = Math.max(0.05, ...map.data.map(Math.abs));
+    const png = await heatMap(picture.image, map, {
+      title: 'Reward map',
+      caption: record.prompt,
+      regions: regionsOf(record).map(({ object, bbox, score }) => ({
+        box: bbox,
+        label: printable(object),
+        score,
+      })),
+      span,
+    });
+    writeFileAtomic(path.join(out, 'heat-maps', record.bad_image_file), png);
+    maps.push({ record, png });
+  }
+  return maps;
+}
+
+function regionsOf(record: RewardRecord): RewardRegion[] {
+  const rewards = (record.vlm_rewards ?? []) as RewardRegion[];
+  return rewards.filter(({ object }) => object !== GLOBAL_REWARD_NAME);
+}
+
+/** Text an untrained model wrote, without control characters. */
+function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Cn}\ufffd]/gu, '·');
+}
+
+async function writeLossCurve({ out, loop }: DemoReportInput): Promise<string | null> {
+  const trained = loop.rounds.flatMap(({ round, train }) =>
+    train === null ? [] : [{ round, series: lossSeries(train.metrics) }],
+  );
+  const series =
+    trained.length === 1
+      ? trained[0].series
+      : trained.map(({ round, series: [loss] }) => ({ ...loss, name: `round ${round}` }));
+  if (series.every((curve) => curve === undefined || curve.points.length === 0)) return null;
+  const svg = lossCurveSvg(series);
+  writeFileAtomic(path.join(out, 'loss.svg'), svg);
+  writeFileAtomic(path.join(out, 'loss.png'), await lossCurvePng(series));
+  return svg;
+}
+
+interface Shown {
+  rounds: readonly number[];
+  pictures: readonly Pictures[];
+  sheet: Buffer;
+  heat: readonly HeatMap[];
+  loss: string | null;
+}
+
+function demoPage(input: DemoReportInput, shown: Shown): Report {
+  const { prompts, loop, model, seed } = input;
+  const { parameters, architecture } = inspectModel(model);
+  const total = Object.values(parameters).reduce((a, b) => a + b, 0);
+  const last = loop.rounds.findLast(({ train }) => train !== null);
+  const names = headings(shown.rounds);
+  const picture = (of: Pictures, id: string, name: string): ReportImage[] => {
+    const found = of.get(id);
+    if (found === undefined) return [];
+    return [{ data: readBytes(found.file), alt: `picture ${name}`, caption: name, pixelated: true }];
+  };
+  return {
+    title: 'SRUM: one turn of the loop',
+    subtitle:
+      'A model draws, grades its own pictures region by region, and is trained on the grades. All of it ran on this machine.',
+    warnings: [UNTRAINED],
+    facts: [
+      { label: 'prompts', value: String(prompts.length) },
+      { label: 'rounds', value: String(shown.rounds.length - 1) },
+      { label: 'training steps', value: String(last?.train?.step ?? 0) },
+      { label: 'parameters', value: total.toLocaleString('en-US') },
+      { label: 'seed', value: String(seed) },
+    ],
+    sections: [
+      {
+        title: 'Before and after',
+        blocks: [
+          {
+            kind: 'text',
+            text: 'The same prompts from the same noise, drawn by the model before training and by the model it exported.',
+          },
+          {
+            kind: 'comparison',
+            headings: names,
+            rows: prompts.map(({ Question, Question_id }) => ({
+              prompt: Question,
+              images: shown.pictures.flatMap((of, i) => picture(of, String(Question_id), names[i])),
+            })),
+          },
+        ],
+      },
+      {
+        title: 'What the model thought of its pictures',
+        blocks: [
+          {
+            kind: 'text',
+            text: 'Boxes were proposed, the model named and graded each, and graded the layout. Blue is rewarded, red is discouraged; the colours show the map that training used.',
+          },
+          {
+            kind: 'images',
+            images: shown.heat.map(({ record, png }) => ({
+              data: png,
+              alt: `reward map of ${record.prompt}`,
+            })),
+          },
+          {
+            kind: 'table',
+            table: {
+              caption: 'Scores, from -1 to 1',
+              columns: ['prompt', 'region', { title: 'score', score: true }],
+              rows: shown.heat.flatMap(({ record }) => [
+                [record.prompt ?? '', 'layout', globalScoreOf(record.vlm_rewards) as number | null],
+                ...regionsOf(record).map(
+                  ({ bbox, score }, i): [string, string, number] => [
+                    '',
+                    `region ${i + 1} [${bbox.join(', ')}]`,
+                    score,
+                  ],
+                ),
+              ]),
+            },
+          },
+        ],
+      },
+      {
+        title: 'Training',
+        blocks:
+          shown.loss === null
+            ? [{ kind: 'text', text: 'No steps were logged.' }]
+            : [
+                { kind: 'images', images: [{ data: shown.loss, alt: 'loss by training step' }] },
+                {
+                  kind: 'text',
+                  text: 'The loss is a mean over random times and noise, and with signed rewards it may be negative.',
+                },
+              ],
+      },
+      {
+        title: 'The model',
+        blocks: [
+          {
+            kind: 'table',
+            table: {
+              columns: ['part', 'parameters'],
+              rows: Object.entries(parameters),
+            },
+          },
+          { kind: 'settings', settings: { ...architecture.llm } },
+        ],
+      },
+    ],
+    footer: `Made by srum demo. To run the same on a real model: srum loop --help`,
+  };
+}

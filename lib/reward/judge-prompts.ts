@@ -1,0 +1,97 @@
+import type { RegionProposal } from './propose.js';
+
+/** Version of the wording below; stored with every score, since other words give other scores. */
+export const promptVersion = 'srum-judge-1';
+
+/** How boxes are written: in pixels of the image, or in thousandths of its sides. */
+export type CoordinateStyle = 'pixels' | 'normalized';
+
+/** What the judge is told before it sees the image. */
+export function judgeSystemPrompt(think: boolean): string {
+  const role = [
+    'You are a strict judge of generated pictures.',
+    'You see one picture and the request it was made from, and you grade what is really there,',
+    'not what was meant.',
+  ].join(' ');
+  if (!think) return role;
+  return [
+    role,
+    'First look closely and reason step by step inside <think> </think> tags,',
+    'then give the answer in the form that is asked for, and nothing else:',
+    '<think> the reasoning </think> the answer.',
+  ].join(' ');
+}
+
+/**
+ * Asks for an object name and a score for every region, in one question.
+ *
+ * @param request the text the picture was made from.
+ * @param size pixels of the picture the boxes refer to; the judge sees a resized copy, so it is told.
+ */
+export function regionQuestion(
+  request: string,
+  regions: ReadonlyArray<Pick<RegionProposal, 'box'>>,
+  size: { width: number; height: number },
+  style: CoordinateStyle = 'normalized',
+): string {
+  const unit =
+    style === 'pixels'
+      ? `in pixels of the picture, which is ${size.width} wide and ${size.height} high`
+      : `in thousandths of the picture's width and height (it is ${size.width} x ${size.height} pixels)`;
+  const lines = regions.map(({ box }, i) => `Region ${i + 1}: [${coordinates(box, size, style)}]`);
+  return [
+    `The picture was requested with these words: ${quoted(request)}`,
+    '',
+    `Grade ${regions.length === 1 ? 'this region' : `these ${regions.length} regions`} of it.`,
+    `Boxes are [left, top, right, bottom], ${unit}, counted from the upper left corner.`,
+    ...lines,
+    '',
+    'For each region say in a few words what is inside the box, then give one score from -1 to 1',
+    'that weighs both how well it serves the request and how well it is made. Be strict:',
+    '1: exactly what was requested, without a flaw.',
+    '0.5 to 0.9: clearly serves the request, with small flaws; or a secondary thing done well.',
+    '-0.4 to 0.4: neutral or mixed, such as harmless background; 0 is perfectly neutral.',
+    '-0.9 to -0.5: has no business here and distracts; or belongs here but is badly distorted.',
+    '-1: contradicts the request.',
+    '',
+    'Answer with JSON, the regions in the order given:',
+    '{"regions":[{"id":1,"object":"name of the thing","score":0.35}]}',
+  ].join('\n');
+}
+
+/** Asks for one score of the arrangement as a whole. */
+export function layoutQuestion(request: string): string {
+  return [
+    `The picture was requested with these words: ${quoted(request)}`,
+    '',
+    'Grade only the layout: where things are, how many, how they stand to each other in space.',
+    'Leave beauty, colours and details aside. Give one score from -1 to 1:',
+    '1: every place and relation is as requested.',
+    '0.5 to 0.9: mostly as requested, with small slips.',
+    '-0.4 to 0.4: neutral; also when the request says nothing about places.',
+    '-0.9 to -0.5: wrong places, or relations against the request.',
+    '-1: the very opposite of the request.',
+    '',
+    'Three cases. "a lamp left of a bed", and the lamp stands left of the bed: 0.9.',
+    '"a lamp left of a bed", and the lamp stands right of it: -0.8.',
+    '"a portrait of an old sailor", a single face in the middle: 0.',
+    '',
+    'Answer with JSON: {"global_layout_score":0.35,"reason":"one short sentence"}',
+  ].join('\n');
+}
+
+function coordinates(
+  box: RegionProposal['box'],
+  size: { width: number; height: number },
+  style: CoordinateStyle,
+): string {
+  if (style === 'pixels') return box.join(', ');
+  return box
+    .map((n, i) => Math.round((1000 * n) / (i % 2 === 0 ? size.width : size.height)))
+    .join(', ');
+}
+
+/** The user's words as one quoted line, so that they cannot be mistaken for instructions' lines. */
+function quoted(text: string): string {
+  return JSON.stringify(text.trim());
+}
