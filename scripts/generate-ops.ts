@@ -31,13 +31,29 @@ const types: Record<ParamKind, string> = {
   Generator: 'Generator',
   unsupported: 'never',
 };
-const resultTypes: Partial<Record<ParamKind, string>> = { 'Tensor[]': 'Tensor[]', 'int[]': 'number[]', Scalar: 'number', unsupported: 'unknown' };
+const resultTypes: Partial<Record<ParamKind, string>> = {
+  'Tensor[]': 'Tensor[]',
+  'int[]': 'number[]',
+  Scalar: 'number',
+  unsupported: 'unknown',
+};
 
 /** Same rule as lib/torch/operators.ts, which cannot be imported before its types exist. */
 const camelCase = (name: string): string =>
   name.replace(/(?<=[A-Za-z0-9])_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 
-const reserved = new Set(['in', 'function', 'var', 'new', 'default', 'this', 'with', 'arguments', 'eval', 'let']);
+const reserved = new Set([
+  'in',
+  'function',
+  'var',
+  'new',
+  'default',
+  'this',
+  'with',
+  'arguments',
+  'eval',
+  'let',
+]);
 const identifier = (name: string): string => (reserved.has(name) ? `${name}_` : camelCase(name));
 
 function typeOf(param: ParamSchema): string {
@@ -49,10 +65,13 @@ function typeOf(param: ParamSchema): string {
 function resultOf(schema: OverloadSchema): string {
   const of = (kind: ParamKind) => resultTypes[kind] ?? types[kind];
   if (schema.returns.length === 0) return 'void';
-  return schema.returns.length === 1 ? of(schema.returns[0]) : `[${schema.returns.map(of).join(', ')}]`;
+  return schema.returns.length === 1
+    ? of(schema.returns[0])
+    : `[${schema.returns.map(of).join(', ')}]`;
 }
 
-const option = (param: ParamSchema): string => `${camelCase(param.name)}${param.hasDefault || param.optional ? '?' : ''}: ${typeOf(param)}`;
+const option = (param: ParamSchema): string =>
+  `${camelCase(param.name)}${param.hasDefault || param.optional ? '?' : ''}: ${typeOf(param)}`;
 const optionsOf = (params: ParamSchema[]): string[] => {
   if (params.length === 0) return [];
   const needed = params.some((param) => !param.hasDefault && !param.optional);
@@ -68,12 +87,17 @@ function signatures(schema: OverloadSchema, skipSelf: boolean): string[] {
   const required = positional.filter((param) => !param.hasDefault);
   const defaulted = positional.filter((param) => param.hasDefault);
   const result = resultOf(schema);
-  const plain = (param: ParamSchema, mayOmit: boolean) => `${identifier(param.name)}${mayOmit ? '?' : ''}: ${typeOf(param)}`;
-  const list = [`(${[...required.map((param) => plain(param, false)), ...optionsOf([...defaulted, ...keywords])].join(', ')}): ${result}`];
+  const plain = (param: ParamSchema, mayOmit: boolean) =>
+    `${identifier(param.name)}${mayOmit ? '?' : ''}: ${typeOf(param)}`;
+  const list = [
+    `(${[...required.map((param) => plain(param, false)), ...optionsOf([...defaulted, ...keywords])].join(', ')}): ${result}`,
+  ];
   const trailing = optionsOf(keywords);
   const mayOmit = trailing.length === 0 || trailing[0].startsWith('options?');
   if (defaulted.length > 0)
-    list.push(`(${[...required.map((param) => plain(param, false)), ...defaulted.map((param) => plain(param, mayOmit)), ...trailing].join(', ')}): ${result}`);
+    list.push(
+      `(${[...required.map((param) => plain(param, false)), ...defaulted.map((param) => plain(param, mayOmit)), ...trailing].join(', ')}): ${result}`,
+    );
   return list;
 }
 
@@ -88,7 +112,11 @@ function main(): void {
     const key = JSON.stringify(camelCase(name));
     const schemas = native
       .schemasOf(qualified)
-      .filter((schema) => schema.params.every((param) => param.kind !== 'unsupported' || param.hasDefault || param.optional));
+      .filter((schema) =>
+        schema.params.every(
+          (param) => param.kind !== 'unsupported' || param.hasDefault || param.optional,
+        ),
+      );
     if (schemas.length === 0) continue;
     operators++;
     const asFunction = new Set(schemas.flatMap((schema) => signatures(schema, false)));

@@ -39,7 +39,11 @@ export interface GradOptions {
 }
 
 /** Gradients of the summed outputs with respect to `inputs`, without touching any `grad`. */
-export function grad(outputs: readonly Tensor[], inputs: readonly Tensor[], options: GradOptions = {}): (Tensor | null)[] {
+export function grad(
+  outputs: readonly Tensor[],
+  inputs: readonly Tensor[],
+  options: GradOptions = {},
+): (Tensor | null)[] {
   const create = options.createGraph ?? false;
   return native
     .gradients(

@@ -72,5 +72,8 @@ export function dtypeOfArray(data: TypedArray): DType {
   if (data instanceof Int32Array) return 'int32';
   if (data instanceof BigInt64Array) return 'int64';
   if (data instanceof Uint8Array || data instanceof Uint8ClampedArray) return 'uint8';
-  throw new TorchError('ERR_DTYPE', `a ${(data as object).constructor.name} needs an explicit dtype`);
+  throw new TorchError(
+    'ERR_DTYPE',
+    `a ${(data as object).constructor.name} needs an explicit dtype`,
+  );
 }

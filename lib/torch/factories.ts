@@ -33,7 +33,10 @@ const storage: Partial<Record<DType, (length: number) => TypedArray>> = {
  *
  * @throws {TorchError} ERR_SHAPE for ragged arrays, ERR_DTYPE and ERR_ARGUMENT for values that do not fit the dtype.
  */
-export function tensor(data: NestedArray | TypedArray, options: TensorOptions & { shape?: readonly number[] } = {}): Tensor {
+export function tensor(
+  data: NestedArray | TypedArray,
+  options: TensorOptions & { shape?: readonly number[] } = {},
+): Tensor {
   if (ArrayBuffer.isView(data)) return fromTypedArray(data, options);
   const shape: number[] = [];
   for (let level: NestedArray = data; Array.isArray(level); level = level[0]) {
@@ -44,25 +47,38 @@ export function tensor(data: NestedArray | TypedArray, options: TensorOptions & 
   for (let level = 0; level < shape.length; level++) flat = flat.flat();
   const count = shape.reduce((product, extent) => product * extent, 1);
   if (flat.length !== count || flat.some((value) => Array.isArray(value)))
-    throw new TorchError('ERR_SHAPE', `ragged array: expected ${count} values for shape [${shape}], found ${flat.length}`);
-  const dtype = options.dtype ?? (typeof flat[0] === 'boolean' ? 'bool' : typeof flat[0] === 'bigint' ? 'int64' : 'float32');
+    throw new TorchError(
+      'ERR_SHAPE',
+      `ragged array: expected ${count} values for shape [${shape}], found ${flat.length}`,
+    );
+  const dtype =
+    options.dtype ??
+    (typeof flat[0] === 'boolean' ? 'bool' : typeof flat[0] === 'bigint' ? 'int64' : 'float32');
   const make = storage[dtype];
-  const array = (make ?? storage.float32 as (n: number) => TypedArray)(count);
+  const array = (make ?? (storage.float32 as (n: number) => TypedArray))(count);
   const check = (make ?? (storage.float32 as (n: number) => TypedArray))(1);
   for (let i = 0; i < count; i++) array[i] = element(flat[i], check, dtype);
-  const result = fromTypedArray(array, { shape: options.shape ?? shape, dtype: make ? dtype : 'float32' });
+  const result = fromTypedArray(array, {
+    shape: options.shape ?? shape,
+    dtype: make ? dtype : 'float32',
+  });
   return finish(result, { dtype, device: options.device });
 }
 
 /** The value as the array stores it; `check` is a one-element array of the same kind. */
 function element(value: unknown, check: TypedArray, dtype: DType): never {
   if (typeof value !== 'number' && typeof value !== 'bigint' && typeof value !== 'boolean')
-    throw new TorchError('ERR_ARGUMENT', `tensor(): expected numbers, found ${value === null ? 'null' : typeof value}`);
+    throw new TorchError(
+      'ERR_ARGUMENT',
+      `tensor(): expected numbers, found ${value === null ? 'null' : typeof value}`,
+    );
   if (dtype.startsWith('int') || dtype === 'uint8') {
-    if (!Number.isInteger(Number(value))) throw new TorchError('ERR_DTYPE', `tensor(): ${value} is no ${dtype}`);
+    if (!Number.isInteger(Number(value)))
+      throw new TorchError('ERR_DTYPE', `tensor(): ${value} is no ${dtype}`);
     if (check instanceof BigInt64Array) check[0] = BigInt(value);
     else check[0] = Number(value);
-    if (BigInt(check[0]) !== BigInt(value)) throw new TorchError('ERR_DTYPE', `tensor(): ${value} does not fit ${dtype}`);
+    if (BigInt(check[0]) !== BigInt(value))
+      throw new TorchError('ERR_DTYPE', `tensor(): ${value} does not fit ${dtype}`);
     return check[0] as never;
   }
   if (dtype === 'bool') return (value ? 1 : 0) as never;
@@ -70,7 +86,10 @@ function element(value: unknown, check: TypedArray, dtype: DType): never {
 }
 
 /** A tensor with a copy of the array's elements; for 16-bit floats the array holds raw bits. */
-export function fromTypedArray(data: TypedArray, options: TensorOptions & { shape?: readonly number[] } = {}): Tensor {
+export function fromTypedArray(
+  data: TypedArray,
+  options: TensorOptions & { shape?: readonly number[] } = {},
+): Tensor {
   const own = data instanceof Uint16Array ? (options.dtype ?? 'bfloat16') : dtypeOfArray(data);
   // Uint8Array also carries bool: same bytes.
   const dtype = own === 'uint8' && options.dtype === 'bool' ? 'bool' : own;
@@ -86,12 +105,18 @@ function finish(result: Tensor, options: TensorOptions): Tensor {
 
 const known = (options: TensorOptions) => ({ dtype: options.dtype, device: options.device });
 
-export const empty = (shape: readonly number[], options: TensorOptions = {}): Tensor => ops.empty(shape, known(options));
-export const zeros = (shape: readonly number[], options: TensorOptions = {}): Tensor => ops.zeros(shape, known(options));
-export const ones = (shape: readonly number[], options: TensorOptions = {}): Tensor => ops.ones(shape, known(options));
+export const empty = (shape: readonly number[], options: TensorOptions = {}): Tensor =>
+  ops.empty(shape, known(options));
+export const zeros = (shape: readonly number[], options: TensorOptions = {}): Tensor =>
+  ops.zeros(shape, known(options));
+export const ones = (shape: readonly number[], options: TensorOptions = {}): Tensor =>
+  ops.ones(shape, known(options));
 /** float32 unless a dtype is given, whatever the value: JavaScript has one kind of number. */
-export const full = (shape: readonly number[], value: number, options: TensorOptions = {}): Tensor =>
-  ops.full(shape, value, { ...known(options), dtype: options.dtype ?? 'float32' });
+export const full = (
+  shape: readonly number[],
+  value: number,
+  options: TensorOptions = {},
+): Tensor => ops.full(shape, value, { ...known(options), dtype: options.dtype ?? 'float32' });
 
 /** `arange(end)` or `arange(start, end, step)`; float32 unless a dtype is given. */
 export function arange(start: number, end?: number, step = 1, options: TensorOptions = {}): Tensor {
@@ -99,8 +124,12 @@ export function arange(start: number, end?: number, step = 1, options: TensorOpt
   return ops.arange(from, to, step, { ...known(options), dtype: options.dtype ?? 'float32' });
 }
 
-export const linspace = (start: number, end: number, steps: number, options: TensorOptions = {}): Tensor =>
-  ops.linspace(start, end, steps, known(options));
+export const linspace = (
+  start: number,
+  end: number,
+  steps: number,
+  options: TensorOptions = {},
+): Tensor => ops.linspace(start, end, steps, known(options));
 
 /** Standard normal numbers. */
 export const randn = (shape: readonly number[], options: RandomOptions = {}): Tensor =>

@@ -3,7 +3,8 @@ import { native } from './native.js';
 
 /** The handle of an operand; anything but a tensor is refused before it reaches the addon. */
 export function h(value: { handle: number }): number {
-  if (typeof value?.handle !== 'number') throw new TorchError('ERR_ARGUMENT', `a Tensor is expected, found ${String(value)}`);
+  if (typeof value?.handle !== 'number')
+    throw new TorchError('ERR_ARGUMENT', `a Tensor is expected, found ${String(value)}`);
   return value.handle;
 }
 

@@ -23,13 +23,18 @@ export function registerTensorTest(test: (value: unknown) => value is Tensor): v
 }
 
 /** Every tensor reachable from `value` through arrays, maps, sets, own properties and {@link ownedTensors}. */
-export function tensorsIn(value: unknown, found = new Set<Tensor>(), seen = new Set<object>()): Set<Tensor> {
+export function tensorsIn(
+  value: unknown,
+  found = new Set<Tensor>(),
+  seen = new Set<object>(),
+): Set<Tensor> {
   if (typeof value !== 'object' || value === null) return found;
   if (isTensor(value)) return found.add(value);
   if (seen.has(value) || ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return found;
   seen.add(value);
   const owned = (value as { [ownedTensors]?: () => Iterable<unknown> })[ownedTensors];
-  if (typeof owned === 'function') for (const item of owned.call(value)) tensorsIn(item, found, seen);
+  if (typeof owned === 'function')
+    for (const item of owned.call(value)) tensorsIn(item, found, seen);
   if (Array.isArray(value) || value instanceof Set) {
     for (const item of value) tensorsIn(item, found, seen);
   } else if (value instanceof Map) {
@@ -58,13 +63,19 @@ export function scope<T>(body: () => T): T {
     if (result instanceof Promise) {
       // Its rejection would otherwise go unhandled beside the error below.
       result.catch(() => {});
-      throw new TorchError('ERR_SCOPE', 'scope() needs a synchronous body; open scopes inside the asynchronous function');
+      throw new TorchError(
+        'ERR_SCOPE',
+        'scope() needs a synchronous body; open scopes inside the asynchronous function',
+      );
     }
     kept = [...tensorsIn(result)].filter((tensor) => !tensor.isDisposed);
     return result;
   } finally {
     depth--;
-    native.endScope(level, kept.map((tensor) => tensor.handle));
+    native.endScope(
+      level,
+      kept.map((tensor) => tensor.handle),
+    );
     if (depth === 0) for (const tensor of kept) track(tensor);
   }
 }

@@ -27,7 +27,9 @@ export interface SrumOperators {
 /** The function form of every operator: `ops.cat([a, b], 0)`; arguments in ATen's order, options by name last. */
 export const ops = {} as AtenOperators & { srum: SrumOperators };
 /** The same operators run on a thread of Node's pool, each returning a promise. */
-export const asyncOps = {} as { [K in keyof AtenOperators]: (...args: unknown[]) => Promise<unknown> };
+export const asyncOps = {} as {
+  [K in keyof AtenOperators]: (...args: unknown[]) => Promise<unknown>;
+};
 
 const srum: Record<string, Callable> = {};
 for (const qualified of native.listOperators()) {

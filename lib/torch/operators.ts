@@ -1,6 +1,12 @@
 import { isDevice, isDType } from './dtype.js';
 import { TorchError } from './errors.js';
-import { type BoundOperator, native, type OverloadSchema, type ParamKind, type ParamSchema } from './native.js';
+import {
+  type BoundOperator,
+  native,
+  type OverloadSchema,
+  type ParamKind,
+  type ParamSchema,
+} from './native.js';
 import { Generator } from './random.js';
 import { Tensor, wrap } from './tensor.js';
 
@@ -48,7 +54,8 @@ function accepts(param: ParamSchema, value: unknown): boolean {
 function lower(value: unknown): unknown {
   if (value instanceof Tensor) return value.handle;
   if (value instanceof Generator) return value.id;
-  if (Array.isArray(value)) return value.some((item) => item instanceof Tensor) ? value.map(lower) : value;
+  if (Array.isArray(value))
+    return value.some((item) => item instanceof Tensor) ? value.map(lower) : value;
   return value;
 }
 
@@ -77,7 +84,9 @@ class Overload {
   }
 
   get supported(): boolean {
-    return this.#schema.params.every((param) => param.kind !== 'unsupported' || param.hasDefault || param.optional);
+    return this.#schema.params.every(
+      (param) => param.kind !== 'unsupported' || param.hasDefault || param.optional,
+    );
   }
 
   /** The arguments in schema order, or null when they do not fit this overload. */
@@ -122,12 +131,15 @@ class Overload {
     }
     if (returns.length === 0) return undefined;
     if (returns.length === 1) return this.#returnsTensors[0] ? raiseTensors(result) : result;
-    return (result as unknown[]).map((item, i) => (this.#returnsTensors[i] ? raiseTensors(item) : item));
+    return (result as unknown[]).map((item, i) =>
+      this.#returnsTensors[i] ? raiseTensors(item) : item,
+    );
   }
 
   toString(): string {
     const params = this.#schema.params.map(
-      (param) => `${camelCase(param.name)}: ${param.kind}${param.optional ? '?' : ''}${param.hasDefault ? ` = ${param.defaultText}` : ''}`,
+      (param) =>
+        `${camelCase(param.name)}: ${param.kind}${param.optional ? '?' : ''}${param.hasDefault ? ` = ${param.defaultText}` : ''}`,
     );
     return `${this.#name.replace(/^aten::/, '')}(${params.join(', ')})`;
   }
@@ -135,13 +147,16 @@ class Overload {
 
 function raiseTensors(value: unknown): unknown {
   if (value === null) return null;
-  return Array.isArray(value) ? value.map((item) => (item === null ? null : wrap(item as number))) : wrap(value as number);
+  return Array.isArray(value)
+    ? value.map((item) => (item === null ? null : wrap(item as number)))
+    : wrap(value as number);
 }
 
 function describe(value: unknown): string {
   if (value instanceof Tensor)
     return value.isDisposed ? 'disposed Tensor' : `${value.dtype}[${value.shape}] ${value.device}`;
-  if (Array.isArray(value)) return `[${value.slice(0, 8).map(describe).join(', ')}${value.length > 8 ? ', …' : ''}]`;
+  if (Array.isArray(value))
+    return `[${value.slice(0, 8).map(describe).join(', ')}${value.length > 8 ? ', …' : ''}]`;
   if (isOptions(value)) return `{${Object.keys(value).join(', ')}}`;
   return typeof value === 'string' ? `'${value}'` : String(value);
 }

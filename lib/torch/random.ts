@@ -1,6 +1,6 @@
-import { native } from './native.js';
-import { TorchError } from './errors.js';
 import type { Device } from './dtype.js';
+import { TorchError } from './errors.js';
+import { native } from './native.js';
 import { type Tensor, wrap } from './tensor.js';
 
 const released = new FinalizationRegistry<number>((id) => native.generatorRelease(id));

@@ -44,7 +44,12 @@ export class SafetensorsFile {
   #mapped: Tensor | null = null;
 
   /** @internal Use {@link openSafetensors}. */
-  constructor(path: string, entries: Map<string, Entry>, metadata: Record<string, string>, size: number) {
+  constructor(
+    path: string,
+    entries: Map<string, Entry>,
+    metadata: Record<string, string>,
+    size: number,
+  ) {
     this.path = path;
     this.metadata = metadata;
     this.#entries = entries;
@@ -95,7 +100,12 @@ export class SafetensorsFile {
   #entry(name: string): Entry {
     const entry = this.#entries.get(name);
     if (entry === undefined)
-      throw new CheckpointError('ERR_KEY_MISSING', 'no such tensor', { file: this.path, key: name, expected: 'a tensor of this name', found: `${this.#entries.size} others` });
+      throw new CheckpointError('ERR_KEY_MISSING', 'no such tensor', {
+        file: this.path,
+        key: name,
+        expected: 'a tensor of this name',
+        found: `${this.#entries.size} others`,
+      });
     return entry;
   }
 
@@ -131,8 +141,11 @@ export function openSafetensors(path: string): SafetensorsFile {
   }
 }
 
-const bad = (file: string, message: string, details: { key?: string; expected?: string; found?: string } = {}) =>
-  new CheckpointError('ERR_SAFETENSORS', message, { file, ...details });
+const bad = (
+  file: string,
+  message: string,
+  details: { key?: string; expected?: string; found?: string } = {},
+) => new CheckpointError('ERR_SAFETENSORS', message, { file, ...details });
 
 function readExactly(fd: number, length: number, position: number): Buffer {
   const buffer = Buffer.alloc(length);
@@ -146,10 +159,17 @@ function readExactly(fd: number, length: number, position: number): Buffer {
 }
 
 function readHeader(fd: number, size: number, path: string): string {
-  if (size < 8) throw bad(path, 'the file is too short to be safetensors', { expected: 'at least 8 bytes', found: `${size} bytes` });
+  if (size < 8)
+    throw bad(path, 'the file is too short to be safetensors', {
+      expected: 'at least 8 bytes',
+      found: `${size} bytes`,
+    });
   const length = readExactly(fd, 8, 0).readBigUInt64LE();
   if (length > BigInt(MAX_HEADER) || Number(length) > size - 8)
-    throw bad(path, 'the header claims more bytes than there are', { expected: `at most ${Math.min(MAX_HEADER, size - 8)}`, found: `${length}` });
+    throw bad(path, 'the header claims more bytes than there are', {
+      expected: `at most ${Math.min(MAX_HEADER, size - 8)}`,
+      found: `${length}`,
+    });
   const buffer = readExactly(fd, Number(length), 8);
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(buffer);
@@ -158,14 +178,19 @@ function readHeader(fd: number, size: number, path: string): string {
   }
 }
 
-function parseHeader(text: string, size: number, path: string): { entries: Map<string, Entry>; metadata: Record<string, string> } {
+function parseHeader(
+  text: string,
+  size: number,
+  path: string,
+): { entries: Map<string, Entry>; metadata: Record<string, string> } {
   let header: unknown;
   try {
     header = JSON.parse(text);
   } catch (error) {
     throw bad(path, `the header is no JSON (${messageOf(error)})`);
   }
-  if (typeof header !== 'object' || header === null || Array.isArray(header)) throw bad(path, 'the header is no JSON object');
+  if (typeof header !== 'object' || header === null || Array.isArray(header))
+    throw bad(path, 'the header is no JSON object');
   const start = 8 + Buffer.byteLength(text);
   const entries = new Map<string, Entry>();
   let metadata: Record<string, string> = {};
@@ -174,27 +199,63 @@ function parseHeader(text: string, size: number, path: string): { entries: Map<s
     else entries.set(key, parseEntry(key, value, start, size, path));
   }
   let end = start;
-  for (const [key, entry] of [...entries].sort(([, a], [, b]) => a.begin - b.begin || a.bytes - b.bytes)) {
-    if (entry.begin !== end) throw bad(path, 'data ranges overlap or leave a gap', { key, expected: `offset ${end - start}`, found: `${entry.begin - start}` });
+  for (const [key, entry] of [...entries].sort(
+    ([, a], [, b]) => a.begin - b.begin || a.bytes - b.bytes,
+  )) {
+    if (entry.begin !== end)
+      throw bad(path, 'data ranges overlap or leave a gap', {
+        key,
+        expected: `offset ${end - start}`,
+        found: `${entry.begin - start}`,
+      });
     end = entry.begin + entry.bytes;
   }
-  if (end !== size) throw bad(path, end > size ? 'the file is truncated' : 'bytes follow the last tensor', { expected: `${end} bytes`, found: `${size}` });
+  if (end !== size)
+    throw bad(path, end > size ? 'the file is truncated' : 'bytes follow the last tensor', {
+      expected: `${end} bytes`,
+      found: `${size}`,
+    });
   return { entries, metadata };
 }
 
 function parseEntry(key: string, value: unknown, start: number, size: number, path: string): Entry {
   const entry = value as { dtype?: unknown; shape?: unknown; data_offsets?: unknown } | null;
   const dtype = names[String(entry?.dtype)];
-  if (dtype === undefined) throw bad(path, 'unknown dtype', { key, expected: Object.keys(names).join(', '), found: String(entry?.dtype) });
+  if (dtype === undefined)
+    throw bad(path, 'unknown dtype', {
+      key,
+      expected: Object.keys(names).join(', '),
+      found: String(entry?.dtype),
+    });
   const { shape, data_offsets: offsets } = entry as { shape?: unknown; data_offsets?: unknown };
-  const isExtent = (extent: unknown): extent is number => Number.isSafeInteger(extent) && (extent as number) >= 0;
-  if (!Array.isArray(shape) || !shape.every(isExtent)) throw bad(path, 'bad shape', { key, found: JSON.stringify(shape) });
-  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isExtent) || offsets[0] > offsets[1])
+  const isExtent = (extent: unknown): extent is number =>
+    Number.isSafeInteger(extent) && (extent as number) >= 0;
+  if (!Array.isArray(shape) || !shape.every(isExtent))
+    throw bad(path, 'bad shape', { key, found: JSON.stringify(shape) });
+  if (
+    !Array.isArray(offsets) ||
+    offsets.length !== 2 ||
+    !offsets.every(isExtent) ||
+    offsets[0] > offsets[1]
+  )
     throw bad(path, 'bad data_offsets', { key, found: JSON.stringify(offsets) });
   const [from, to] = offsets as [number, number];
-  if (start + to > size) throw bad(path, 'the file is truncated', { key, expected: `${start + to} bytes`, found: `${size}` });
-  const bytes = (shape as number[]).reduce((product, extent) => product * extent, elementSize(dtype));
-  if (bytes !== to - from) throw bad(path, 'shape and data range disagree', { key, expected: `${bytes} bytes for ${dtype}[${shape}]`, found: `${to - from}` });
+  if (start + to > size)
+    throw bad(path, 'the file is truncated', {
+      key,
+      expected: `${start + to} bytes`,
+      found: `${size}`,
+    });
+  const bytes = (shape as number[]).reduce(
+    (product, extent) => product * extent,
+    elementSize(dtype),
+  );
+  if (bytes !== to - from)
+    throw bad(path, 'shape and data range disagree', {
+      key,
+      expected: `${bytes} bytes for ${dtype}[${shape}]`,
+      found: `${to - from}`,
+    });
   return { dtype, shape: shape as number[], begin: start + from, bytes };
 }
 
@@ -217,8 +278,17 @@ export function writeSafetensors(
   let offset = 0;
   for (const [name, tensor] of list) {
     const dtype = codes.get(tensor.dtype);
-    if (dtype === undefined) throw new CheckpointError('ERR_SAFETENSORS', 'safetensors has no such dtype', { file: path, key: name, found: tensor.dtype });
-    if (Object.hasOwn(header, name)) throw new CheckpointError('ERR_SAFETENSORS', 'two tensors of one name', { file: path, key: name });
+    if (dtype === undefined)
+      throw new CheckpointError('ERR_SAFETENSORS', 'safetensors has no such dtype', {
+        file: path,
+        key: name,
+        found: tensor.dtype,
+      });
+    if (Object.hasOwn(header, name))
+      throw new CheckpointError('ERR_SAFETENSORS', 'two tensors of one name', {
+        file: path,
+        key: name,
+      });
     header[name] = { dtype, shape: tensor.shape, data_offsets: [offset, offset + tensor.nbytes] };
     offset += tensor.nbytes;
   }

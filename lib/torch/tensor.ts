@@ -1,9 +1,18 @@
-import { type Device, type DType, elementSize, isDevice, isDType, isFloatingDType, type TypedArray, typedArrayOver } from './dtype.js';
+import {
+  type Device,
+  type DType,
+  elementSize,
+  isDevice,
+  isDType,
+  isFloatingDType,
+  type TypedArray,
+  typedArrayOver,
+} from './dtype.js';
 import { TorchError } from './errors.js';
 import type { TensorMethods } from './generated/aten.js';
+import { h, hot } from './hot.js';
 import { inScope, registerTensorTest, track } from './memory.js';
 import { native } from './native.js';
-import { h, hot } from './hot.js';
 
 /** A stretch of a dimension, as Python's start:stop:step. */
 export interface Slice {
@@ -12,7 +21,11 @@ export interface Slice {
   readonly step: number;
 }
 
-export const slice = (start: number | null = null, stop: number | null = null, step = 1): Slice => ({ start, stop, step });
+export const slice = (
+  start: number | null = null,
+  stop: number | null = null,
+  step = 1,
+): Slice => ({ start, stop, step });
 
 /** An entry of {@link Tensor.index}: a position, a stretch, `null` for a new dimension, `'...'`, or a mask or index tensor. */
 export type Index = number | Slice | null | '...' | Tensor;
@@ -27,10 +40,33 @@ type Metadata = readonly [DType, Device, readonly number[]];
  * Every ATen operator whose first parameter is `self` is a method, camelCased; a trailing options object gives any
  * parameter by name. Wrong calls throw {@link TorchError}.
  */
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the operators are installed on the prototype in operators-install.ts
-export interface Tensor extends Omit<TensorMethods, 'add' | 'sub' | 'mul' | 'div' | 'matmul' | 'view' | 'reshape' | 'to' | 'item' | 'size' | 'index' | 'indexPut_' | 'backward' | 'requiresGrad_' | 'numel' | 'transpose' | 'unsqueeze' | 'select' | 'narrow' | 'permute' | 'add_' | 'mul_'> {}
+export interface Tensor
+  extends Omit<
+    TensorMethods,
+    | 'add'
+    | 'sub'
+    | 'mul'
+    | 'div'
+    | 'matmul'
+    | 'view'
+    | 'reshape'
+    | 'to'
+    | 'item'
+    | 'size'
+    | 'index'
+    | 'indexPut_'
+    | 'backward'
+    | 'requiresGrad_'
+    | 'numel'
+    | 'transpose'
+    | 'unsqueeze'
+    | 'select'
+    | 'narrow'
+    | 'permute'
+    | 'add_'
+    | 'mul_'
+  > {}
 
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: see above
 export class Tensor {
   /** Name in the native table; changes only when the tensor leaves its scopes. */
   handle: number;
@@ -98,7 +134,10 @@ export class Tensor {
   item(): number {
     const value = native.tensorItem(this.handle);
     if (typeof value === 'bigint')
-      throw new TorchError('ERR_ARGUMENT', `item(): ${value} is no safe JavaScript integer; use itemBigInt()`);
+      throw new TorchError(
+        'ERR_ARGUMENT',
+        `item(): ${value} is no safe JavaScript integer; use itemBigInt()`,
+      );
     return Number(value);
   }
 
@@ -128,7 +167,8 @@ export class Tensor {
     if (this.isFloating) throw new TorchError('ERR_DTYPE', `toIntArray() of ${this.dtype}`);
     return Array.from(this.toTypedArray() as Iterable<number | bigint>, (value) => {
       const number = Number(value);
-      if (!Number.isSafeInteger(number)) throw new TorchError('ERR_ARGUMENT', `${value} is no safe JavaScript integer`);
+      if (!Number.isSafeInteger(number))
+        throw new TorchError('ERR_ARGUMENT', `${value} is no safe JavaScript integer`);
       return number;
     });
   }
@@ -136,10 +176,13 @@ export class Tensor {
   /** Nested arrays of numbers (bigints beyond 2^53, booleans for bool). */
   toArray(): NestedArray {
     const { shape, dtype } = this;
-    const flat: TypedArray = dtype === 'bfloat16' || dtype === 'float16' ? this.toFloat32Array() : this.toTypedArray();
+    const flat: TypedArray =
+      dtype === 'bfloat16' || dtype === 'float16' ? this.toFloat32Array() : this.toTypedArray();
     const convert = (value: number | bigint): NestedArray => {
       if (dtype === 'bool') return value !== 0;
-      return typeof value === 'bigint' && BigInt.asIntN(54, value) === value ? Number(value) : value;
+      return typeof value === 'bigint' && BigInt.asIntN(54, value) === value
+        ? Number(value)
+        : value;
     };
     let offset = 0;
     const build = (dim: number): NestedArray => {
@@ -174,7 +217,11 @@ export class Tensor {
   }
 
   mul(other: Tensor | number): Tensor {
-    return wrap(typeof other === 'number' ? hot.mulScalar(this.handle, other) : hot.mulTensor(this.handle, h(other)));
+    return wrap(
+      typeof other === 'number'
+        ? hot.mulScalar(this.handle, other)
+        : hot.mulTensor(this.handle, h(other)),
+    );
   }
 
   mul_(other: Tensor | number): this {
@@ -184,8 +231,13 @@ export class Tensor {
   }
 
   div(other: Tensor | number, options?: { roundingMode?: 'floor' | 'trunc' | null }): Tensor {
-    if (options?.roundingMode) return wrap(hot.divMode(this.handle, this.operand(other), options.roundingMode));
-    return wrap(typeof other === 'number' ? hot.divScalar(this.handle, other) : hot.divTensor(this.handle, h(other)));
+    if (options?.roundingMode)
+      return wrap(hot.divMode(this.handle, this.operand(other), options.roundingMode));
+    return wrap(
+      typeof other === 'number'
+        ? hot.divScalar(this.handle, other)
+        : hot.divTensor(this.handle, h(other)),
+    );
   }
 
   private operand(other: Tensor | number): number {
@@ -198,7 +250,9 @@ export class Tensor {
 
   /** `view(shape)`, or `view(dtype)` to read the same bytes as another dtype. */
   view(shape: readonly number[] | DType): Tensor {
-    return wrap(typeof shape === 'string' ? hot.viewDtype(this.handle, shape) : hot.view(this.handle, shape));
+    return wrap(
+      typeof shape === 'string' ? hot.viewDtype(this.handle, shape) : hot.view(this.handle, shape),
+    );
   }
 
   reshape(shape: readonly number[]): Tensor {
@@ -228,12 +282,26 @@ export class Tensor {
   /** Another dtype and/or device; returns a tensor that shares memory when nothing changes. */
   to(target: DType | Device | { dtype?: DType; device?: Device; copy?: boolean }): Tensor {
     const wanted: { dtype?: DType; device?: Device; copy?: boolean } =
-      typeof target !== 'string' ? target : isDType(target) ? { dtype: target } : { device: target };
+      typeof target !== 'string'
+        ? target
+        : isDType(target)
+          ? { dtype: target }
+          : { device: target };
     if (wanted.device !== undefined && !isDevice(wanted.device))
       throw new TorchError('ERR_ARGUMENT', `'${wanted.device}' is neither a dtype nor a device`);
     if (wanted.dtype !== undefined && !isDType(wanted.dtype))
       throw new TorchError('ERR_ARGUMENT', `unknown dtype '${String(wanted.dtype)}'`);
-    return wrap(hot.to(this.handle, wanted.dtype, undefined, wanted.device, undefined, false, wanted.copy ?? false));
+    return wrap(
+      hot.to(
+        this.handle,
+        wanted.dtype,
+        undefined,
+        wanted.device,
+        undefined,
+        false,
+        wanted.copy ?? false,
+      ),
+    );
   }
 
   // --- indexing
@@ -245,10 +313,18 @@ export class Tensor {
   }
 
   /** Writes `value` (broadcast) where `index(...indices)` would read. */
-  indexPut_(indices: readonly Index[], value: Tensor | number, options?: { accumulate?: boolean }): this {
+  indexPut_(
+    indices: readonly Index[],
+    value: Tensor | number,
+    options?: { accumulate?: boolean },
+  ): this {
     const [view, advanced] = this.basicIndex(indices);
-    const source = typeof value === 'number' ? wrap(hot.scalarTensor(value, this.dtype, undefined, this.device)) : value;
-    if (advanced !== null) hot.indexPut_(view.handle, advanced, h(source), options?.accumulate ?? false);
+    const source =
+      typeof value === 'number'
+        ? wrap(hot.scalarTensor(value, this.dtype, undefined, this.device))
+        : value;
+    if (advanced !== null)
+      hot.indexPut_(view.handle, advanced, h(source), options?.accumulate ?? false);
     else if (options?.accumulate) hot.addTensor_(view.handle, h(source));
     else hot.copy_(view.handle, h(source));
     return this;
@@ -257,9 +333,16 @@ export class Tensor {
   /** Applies positions and stretches as views; what remains are index tensors by dimension, or null. */
   private basicIndex(indices: readonly Index[]): [Tensor, (number | null)[] | null] {
     const consumed = indices.filter((index) => index !== null && index !== '...').length;
-    const maskExtra = indices.reduce((n: number, index) => n + (index instanceof Tensor && index.dtype === 'bool' ? index.ndim - 1 : 0), 0);
+    const maskExtra = indices.reduce(
+      (n: number, index) =>
+        n + (index instanceof Tensor && index.dtype === 'bool' ? index.ndim - 1 : 0),
+      0,
+    );
     if (consumed + maskExtra > this.ndim || indices.filter((index) => index === '...').length > 1)
-      throw new TorchError('ERR_INDEX', `${indices.length} indices for a tensor of shape [${this.shape}]`);
+      throw new TorchError(
+        'ERR_INDEX',
+        `${indices.length} indices for a tensor of shape [${this.shape}]`,
+      );
     let view: Tensor = this;
     let dim = 0;
     // ATen takes one entry per index tensor, and null for every dimension before it; a mask covers all its dimensions.
@@ -302,14 +385,30 @@ export class Tensor {
   }
 
   /** Accumulates d(this)/d(leaf) into every leaf's `grad`. `gradient` defaults to one and is needed unless `this` is a scalar. */
-  backward(gradient: Tensor | null = null, options: { retainGraph?: boolean; createGraph?: boolean } = {}): void {
+  backward(
+    gradient: Tensor | null = null,
+    options: { retainGraph?: boolean; createGraph?: boolean } = {},
+  ): void {
     const create = options.createGraph ?? false;
-    native.backward([this.handle], gradient === null ? null : [h(gradient)], options.retainGraph ?? create, create);
+    native.backward(
+      [this.handle],
+      gradient === null ? null : [h(gradient)],
+      options.retainGraph ?? create,
+      create,
+    );
   }
 
   /** {@link backward} on a thread of Node's pool. */
-  async backwardAsync(gradient: Tensor | null = null, options: { retainGraph?: boolean } = {}): Promise<void> {
-    await native.backwardAsync([this.handle], gradient === null ? null : [h(gradient)], options.retainGraph ?? false, false);
+  async backwardAsync(
+    gradient: Tensor | null = null,
+    options: { retainGraph?: boolean } = {},
+  ): Promise<void> {
+    await native.backwardAsync(
+      [this.handle],
+      gradient === null ? null : [h(gradient)],
+      options.retainGraph ?? false,
+      false,
+    );
   }
 
   // --- lifetime
@@ -334,7 +433,8 @@ export class Tensor {
 
   /** Takes over a tensor shared by another thread. Each shared number can be adopted once. */
   static adopt(shared: number): Tensor {
-    if (!native.isAlive(shared)) throw new TorchError('ERR_DISPOSED', `adopt(${shared}): no such shared tensor`);
+    if (!native.isAlive(shared))
+      throw new TorchError('ERR_DISPOSED', `adopt(${shared}): no such shared tensor`);
     const tensor = new Tensor(shared);
     track(tensor);
     return tensor;
@@ -342,7 +442,10 @@ export class Tensor {
 
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     if (this.isDisposed) return 'Tensor(disposed)';
-    const values = this.numel <= 32 && this.device !== 'meta' ? ` ${JSON.stringify(this.toArray(), (_, v) => (typeof v === 'bigint' ? String(v) : v))}` : '';
+    const values =
+      this.numel <= 32 && this.device !== 'meta'
+        ? ` ${JSON.stringify(this.toArray(), (_, v) => (typeof v === 'bigint' ? String(v) : v))}`
+        : '';
     return `Tensor(${this.dtype}[${this.shape.join(', ')}] ${this.device}${values})`;
   }
 }

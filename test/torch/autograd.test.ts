@@ -1,6 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'mocha';
-import { enableGrad, Generator, grad, inferenceMode, noGrad, ops, randn, scope, type Tensor, tensor } from '../../lib/torch/index.js';
+import {
+  enableGrad,
+  Generator,
+  grad,
+  inferenceMode,
+  noGrad,
+  ops,
+  randn,
+  scope,
+  type Tensor,
+  tensor,
+} from '../../lib/torch/index.js';
 
 const close = (a: Tensor, b: Tensor, tolerance = 1e-6) => {
   assert.deepEqual(a.shape, b.shape);
@@ -46,7 +57,11 @@ describe('autograd', () => {
     const loss = () => ops.gelu(ops.linear(x, w), { approximate: 'tanh' }).softmax(-1).pow(2).sum();
     loss().backward();
     const step = 1e-6;
-    for (const [i, j] of [[0, 0], [2, 1], [3, 2]]) {
+    for (const [i, j] of [
+      [0, 0],
+      [2, 1],
+      [3, 2],
+    ]) {
       const at = (delta: number) =>
         noGrad(() => {
           w.indexPut_([i, j], delta, { accumulate: true });
@@ -55,7 +70,9 @@ describe('autograd', () => {
       const plus = at(step);
       const minus = at(-2 * step);
       at(step);
-      assert.ok(Math.abs((plus - minus) / (2 * step) - (w.grad as Tensor).index(i, j).item()) < 1e-7);
+      assert.ok(
+        Math.abs((plus - minus) / (2 * step) - (w.grad as Tensor).index(i, j).item()) < 1e-7,
+      );
     }
   });
 
@@ -76,9 +93,16 @@ describe('srum.packedAttention', () => {
   type Call = { q: [number, number]; k: [number, number]; causal: boolean };
   const run = (q: Tensor, k: Tensor, v: Tensor, calls: Call[], kernel: string) =>
     (ops.srum.packedAttention as (...args: unknown[]) => Tensor)(
-      q, k, v,
-      calls.map((c) => c.q[0]), calls.map((c) => c.q[1]), calls.map((c) => c.k[0]), calls.map((c) => c.k[1]), calls.map((c) => c.causal),
-      0.3, { kernel },
+      q,
+      k,
+      v,
+      calls.map((c) => c.q[0]),
+      calls.map((c) => c.q[1]),
+      calls.map((c) => c.k[0]),
+      calls.map((c) => c.k[1]),
+      calls.map((c) => c.causal),
+      0.3,
+      { kernel },
     );
   /** The same by a dense mask in float64. */
   const dense = (q: Tensor, k: Tensor, v: Tensor, calls: Call[]) => {
@@ -88,13 +112,17 @@ describe('srum.packedAttention', () => {
     for (const c of calls) {
       const shift = c.k[1] - c.k[0] - (c.q[1] - c.q[0]);
       for (let i = c.q[0]; i < c.q[1]; i++)
-        for (let j = c.k[0]; j < c.k[1]; j++) if (!c.causal || j - c.k[0] <= shift + i - c.q[0]) seen[i * keys + j] = 1;
+        for (let j = c.k[0]; j < c.k[1]; j++)
+          if (!c.causal || j - c.k[0] <= shift + i - c.q[0]) seen[i * keys + j] = 1;
     }
     const mask = tensor(seen, { shape: [rows, keys], dtype: 'bool' });
     const group = heads / k.shape[1];
     const full = (t: Tensor) => t.to('float64').repeatInterleave(group, 1).permute([1, 0, 2]);
     const scores = q.to('float64').permute([1, 0, 2]).matmul(full(k).transpose(1, 2)).mul(0.3);
-    const weights = scores.maskedFill(mask.logicalNot(), Number.NEGATIVE_INFINITY).softmax(-1).nanToNum(0);
+    const weights = scores
+      .maskedFill(mask.logicalNot(), Number.NEGATIVE_INFINITY)
+      .softmax(-1)
+      .nanToNum(0);
     return weights.matmul(full(v)).permute([1, 0, 2]);
   };
   const calls: Call[] = [
@@ -106,10 +134,15 @@ describe('srum.packedAttention', () => {
   ];
 
   for (const kernel of ['flash', 'math']) {
-    for (const [dtype, tolerance] of [['float32', 2e-6], ['float64', 1e-12], ['bfloat16', 4e-2]] as const) {
+    for (const [dtype, tolerance] of [
+      ['float32', 2e-6],
+      ['float64', 1e-12],
+      ['bfloat16', 4e-2],
+    ] as const) {
       it(`equals dense attention, forward and backward: ${kernel}, ${dtype}`, () => {
         const generator = new Generator(7);
-        const make = (rows: number, heads: number) => randn([rows, heads, 16], { generator, dtype: 'float64' }).to(dtype).requiresGrad_();
+        const make = (rows: number, heads: number) =>
+          randn([rows, heads, 16], { generator, dtype: 'float64' }).to(dtype).requiresGrad_();
         const [q, k, v] = [make(11, 4), make(9, 2), make(9, 2)];
         const weight = randn([11, 4, 16], { generator, dtype: 'float64' });
         const out = run(q, k, v, calls, kernel);
@@ -120,7 +153,10 @@ describe('srum.packedAttention', () => {
         const want = grad([expected.mul(weight).sum()], [q, k, v]) as Tensor[];
         got.forEach((g, i) => {
           const scale = want[i].to('float64').norm().item();
-          assert.ok(g.to('float64').sub(want[i].to('float64')).norm().item() / scale < tolerance, `${'qkv'[i]}`);
+          assert.ok(
+            g.to('float64').sub(want[i].to('float64')).norm().item() / scale < tolerance,
+            `${'qkv'[i]}`,
+          );
         });
       });
     }
@@ -132,16 +168,26 @@ describe('srum.packedAttention', () => {
       [[{ q: [0, 5], k: [0, 4], causal: false }], /query range/],
       [[{ q: [0, 4], k: [0, 9], causal: false }], /key range/],
       [[{ q: [0, 4], k: [0, 2], causal: true }], /at least as many keys/],
-      [[{ q: [0, 4], k: [0, 2], causal: false }, { q: [1, 2], k: [0, 2], causal: false }], /overlap/],
+      [
+        [
+          { q: [0, 4], k: [0, 2], causal: false },
+          { q: [1, 2], k: [0, 2], causal: false },
+        ],
+        /overlap/,
+      ],
     ];
     for (const [plan, message] of bad) assert.throws(() => run(q, q, q, plan, 'auto'), message);
     assert.throws(() => run(q, q, q.to('float64'), [], 'auto'), { code: 'ERR_DTYPE' });
-    assert.throws(() => run(q, randn([4, 3, 8]), randn([4, 3, 8]), [], 'auto'), { code: 'ERR_SHAPE' });
+    assert.throws(() => run(q, randn([4, 3, 8]), randn([4, 3, 8]), [], 'auto'), {
+      code: 'ERR_SHAPE',
+    });
     assert.throws(() => run(q, q, q, [], 'fast'), /unknown kernel/);
   });
 
   it('is linear in memory when scopes are used', () => {
-    const result = scope(() => run(randn([3, 1, 8]), randn([3, 1, 8]), randn([3, 1, 8]), [], 'auto'));
+    const result = scope(() =>
+      run(randn([3, 1, 8]), randn([3, 1, 8]), randn([3, 1, 8]), [], 'auto'),
+    );
     assert.equal(result.abs().sum().item(), 0);
   });
 });

@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'mocha';
-import { Generator, ops, Tensor, TorchError, type TorchErrorCode, tensor, zeros } from '../../lib/torch/index.js';
+import {
+  Generator,
+  ops,
+  Tensor,
+  TorchError,
+  type TorchErrorCode,
+  tensor,
+  zeros,
+} from '../../lib/torch/index.js';
 
 // biome-ignore lint/suspicious/noExplicitAny: wrong types on purpose
 const any = (value: unknown): any => value;
@@ -18,11 +26,19 @@ describe('wrong calls', () => {
     ['view of another size', 'ERR_SHAPE', () => x.view([7])],
     ['negative extent', 'ERR_SHAPE', () => zeros([-1])],
     ['ragged array', 'ERR_SHAPE', () => tensor([[1], [2, 3]])],
-    ['typed array of another size', 'ERR_SHAPE', () => tensor(new Float32Array(3), { shape: [2, 2] })],
+    [
+      'typed array of another size',
+      'ERR_SHAPE',
+      () => tensor(new Float32Array(3), { shape: [2, 2] }),
+    ],
     ['dtypes', 'ERR_DTYPE', () => x.matmul(zeros([3, 2], { dtype: 'float64' }))],
     ['value outside the dtype', 'ERR_DTYPE', () => tensor([300], { dtype: 'uint8' })],
     ['fraction in an integer tensor', 'ERR_DTYPE', () => tensor([1.5], { dtype: 'int64' })],
-    ['operator not made for the dtype', 'ERR_DTYPE', () => ops.cholesky(zeros([2, 2], { dtype: 'float16' }))],
+    [
+      'operator not made for the dtype',
+      'ERR_DTYPE',
+      () => ops.cholesky(zeros([2, 2], { dtype: 'float16' })),
+    ],
     ['device that is not there', 'ERR_DEVICE', () => x.to('cuda:7')],
     ['reading a meta tensor', 'ERR_DEVICE', () => zeros([2], { device: 'meta' }).toArray()],
     ['disposed tensor', 'ERR_DISPOSED', () => stale().add(1)],
@@ -46,7 +62,11 @@ describe('wrong calls', () => {
     ['seed with a fraction', 'ERR_ARGUMENT', () => new Generator(0.5)],
     ['index out of range', 'ERR_INDEX', () => x.select(0, 9)],
     ['too many indices', 'ERR_INDEX', () => x.index(0, 0, 0)],
-    ['embedding row that is not there', 'ERR_INDEX', () => ops.embedding(x, tensor([5], { dtype: 'int64' }))],
+    [
+      'embedding row that is not there',
+      'ERR_INDEX',
+      () => ops.embedding(x, tensor([5], { dtype: 'int64' })),
+    ],
     ['more memory than there is', 'ERR_OUT_OF_MEMORY', () => ops.empty([2 ** 50])],
     ['backward without a graph', 'ERR_AUTOGRAD', () => x.sum().backward()],
     ['item of many elements', 'ERR_TORCH', () => x.item()],
@@ -63,11 +83,17 @@ describe('wrong calls', () => {
   }
 
   it('names operator, shapes and dtypes', () => {
-    assert.throws(() => x.add(zeros([4], { dtype: 'float64' })), /add\.Tensor\(self float32\[2,3\] cpu, other float64\[4\] cpu, alpha 1\)/);
+    assert.throws(
+      () => x.add(zeros([4], { dtype: 'float64' })),
+      /add\.Tensor\(self float32\[2,3\] cpu, other float64\[4\] cpu, alpha 1\)/,
+    );
   });
 
   it('rejects a promise the same way', async () => {
     const { asyncOps } = await import('../../lib/torch/index.js');
-    await assert.rejects(asyncOps.matmul(x, x), (error: unknown) => error instanceof TorchError && error.code === 'ERR_SHAPE');
+    await assert.rejects(
+      asyncOps.matmul(x, x),
+      (error: unknown) => error instanceof TorchError && error.code === 'ERR_SHAPE',
+    );
   });
 });

@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { describe, it } from 'mocha';
-import { keep, liveTensors, ownedTensors, scope, type Tensor, tensor, zeros } from '../../lib/torch/index.js';
+import {
+  keep,
+  liveTensors,
+  ownedTensors,
+  scope,
+  type Tensor,
+  tensor,
+  zeros,
+} from '../../lib/torch/index.js';
 
 const torchModule = new URL('../../lib/torch/index.js', import.meta.url).href;
 
@@ -15,7 +23,9 @@ function peakMemory(body: string): number {
     ${body}
     watch();
     console.log(peak / 2 ** 20);`;
-  const run = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
+  const run = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+    encoding: 'utf8',
+  });
   assert.equal(run.status, 0, run.stderr);
   return Number(run.stdout);
 }
@@ -93,7 +103,10 @@ describe('memory', () => {
   });
 
   it('holds a view alive after its base is gone', () => {
-    const base = tensor([[1, 2], [3, 4]]);
+    const base = tensor([
+      [1, 2],
+      [3, 4],
+    ]);
     const view = base.select(0, 1);
     base.dispose();
     assert.deepEqual(view.toArray(), [3, 4]);
@@ -101,8 +114,14 @@ describe('memory', () => {
 
   for (const [name, body] of [
     ['bare', 'for (let i = 0; i < 1e6; i++) { torch.empty(shape); if (i % 1000 === 0) watch(); }'],
-    ['in scopes', 'for (let i = 0; i < 1e6; i += 100) torch.scope(() => { for (let j = 0; j < 100; j++) torch.empty(shape); watch(); });'],
-    ['disposed', 'for (let i = 0; i < 1e6; i++) { torch.empty(shape).dispose(); if (i % 1000 === 0) watch(); }'],
+    [
+      'in scopes',
+      'for (let i = 0; i < 1e6; i += 100) torch.scope(() => { for (let j = 0; j < 100; j++) torch.empty(shape); watch(); });',
+    ],
+    [
+      'disposed',
+      'for (let i = 0; i < 1e6; i++) { torch.empty(shape).dispose(); if (i % 1000 === 0) watch(); }',
+    ],
   ]) {
     it(`stays under 500 MB through a million 1 MB temporaries in a synchronous loop, ${name}`, () => {
       assert.ok(peakMemory(`const shape = [2 ** 18];\n${body}`) < 500);
@@ -110,7 +129,9 @@ describe('memory', () => {
   }
 
   it('stays under 500 MB when every temporary is written', () => {
-    const peak = peakMemory('const x = torch.zeros([2 ** 18]); for (let i = 0; i < 2e4; i++) { x.add(1); if (i % 100 === 0) watch(); }');
+    const peak = peakMemory(
+      'const x = torch.zeros([2 ** 18]); for (let i = 0; i < 2e4; i++) { x.add(1); if (i % 100 === 0) watch(); }',
+    );
     assert.ok(peak < 500, `${peak}`);
   });
 

@@ -5,7 +5,8 @@ import { Generator, ops, rand, randn } from '../../lib/torch/index.js';
 describe('Generator', () => {
   it('gives the numbers PyTorch gives for the same seed', () => {
     const first = randn([3], { generator: new Generator(42) }).toFloat32Array();
-    for (const [i, value] of [0.33669036, 0.12880941, 0.23446237].entries()) assert.ok(Math.abs(first[i] - value) < 1e-7);
+    for (const [i, value] of [0.33669036, 0.12880941, 0.23446237].entries())
+      assert.ok(Math.abs(first[i] - value) < 1e-7);
   });
 
   it('repeats itself, goes on from a stored state, and is independent of others', () => {
@@ -18,7 +19,10 @@ describe('Generator', () => {
     const c = new Generator(0);
     c.setState(state);
     assert.deepEqual(randn([20], { generator: c }).toArray(), next);
-    assert.notDeepEqual(randn([4], { generator: new Generator(8) }).toArray(), randn([4], { generator: new Generator(9) }).toArray());
+    assert.notDeepEqual(
+      randn([4], { generator: new Generator(8) }).toArray(),
+      randn([4], { generator: new Generator(9) }).toArray(),
+    );
   });
 
   it('accepts any 64-bit seed and refuses a bad state', () => {

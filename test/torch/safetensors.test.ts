@@ -3,7 +3,14 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'mocha';
-import { type DType, openSafetensors, type Tensor, tensor, writeSafetensors, zeros } from '../../lib/torch/index.js';
+import {
+  type DType,
+  openSafetensors,
+  type Tensor,
+  tensor,
+  writeSafetensors,
+  zeros,
+} from '../../lib/torch/index.js';
 import { CheckpointError } from '../../lib/util/errors.js';
 
 describe('safetensors', () => {
@@ -25,8 +32,20 @@ describe('safetensors', () => {
 
   it('round-trips every dtype, scalars and empty tensors included', () => {
     const file = path.join(dir, 'all.safetensors');
-    const dtypes: DType[] = ['float64', 'float32', 'bfloat16', 'float16', 'int64', 'int32', 'int16', 'int8', 'uint8'];
-    const written = new Map<string, Tensor>(dtypes.map((dtype) => [`t.${dtype}`, tensor([[1, 2, 3]], { dtype })]));
+    const dtypes: DType[] = [
+      'float64',
+      'float32',
+      'bfloat16',
+      'float16',
+      'int64',
+      'int32',
+      'int16',
+      'int8',
+      'uint8',
+    ];
+    const written = new Map<string, Tensor>(
+      dtypes.map((dtype) => [`t.${dtype}`, tensor([[1, 2, 3]], { dtype })]),
+    );
     written.set('flag', tensor([true, false, true]));
     written.set('scalar', tensor(2.5));
     written.set('empty', zeros([0, 4]));
@@ -54,7 +73,10 @@ describe('safetensors', () => {
   });
 
   it('reads data the file does not align', () => {
-    const header = { a: { dtype: 'U8', shape: [1], data_offsets: [0, 1] }, b: { dtype: 'F32', shape: [2], data_offsets: [1, 9] } };
+    const header = {
+      a: { dtype: 'U8', shape: [1], data_offsets: [0, 1] },
+      b: { dtype: 'F32', shape: [2], data_offsets: [1, 9] },
+    };
     const file = craft(header, 9);
     const bytes = fs.readFileSync(file);
     bytes.writeFloatLE(1.5, bytes.length - 8);
@@ -63,7 +85,9 @@ describe('safetensors', () => {
     assert.deepEqual(openSafetensors(file).get('b').toArray(), [1.5, -2]);
   });
 
-  const f32 = (shape: unknown, offsets: unknown) => ({ x: { dtype: 'F32', shape, data_offsets: offsets } });
+  const f32 = (shape: unknown, offsets: unknown) => ({
+    x: { dtype: 'F32', shape, data_offsets: offsets },
+  });
   const lies: [string, () => string, RegExp][] = [
     ['a file of 3 bytes', () => craft('', 0).replace(/$/, '') && cut(3), /too short/],
     ['a header longer than the file', () => craft('{}', 0, 1n << 40n), /claims more bytes/],
@@ -72,13 +96,39 @@ describe('safetensors', () => {
     ['truncated data', () => craft(f32([4], [0, 16]), 8), /truncated/],
     ['bytes after the data', () => craft(f32([2], [0, 8]), 12), /bytes follow/],
     ['a shape that contradicts the range', () => craft(f32([3], [0, 8]), 8), /disagree/],
-    ['an unknown dtype', () => craft({ x: { dtype: 'F7', shape: [1], data_offsets: [0, 4] } }, 4), /unknown dtype/],
+    [
+      'an unknown dtype',
+      () => craft({ x: { dtype: 'F7', shape: [1], data_offsets: [0, 4] } }, 4),
+      /unknown dtype/,
+    ],
     ['a negative extent', () => craft(f32([-1], [0, 4]), 4), /bad shape/],
     ['a shape that overflows', () => craft(f32([2 ** 40, 2 ** 40], [0, 4]), 4), /disagree/],
     ['offsets that are text', () => craft(f32([1], ['0', '4']), 4), /bad data_offsets/],
     ['reversed offsets', () => craft(f32([1], [4, 0]), 4), /bad data_offsets/],
-    ['a gap', () => craft({ a: { dtype: 'F32', shape: [1], data_offsets: [0, 4] }, b: { dtype: 'F32', shape: [1], data_offsets: [8, 12] } }, 12), /gap/],
-    ['an overlap', () => craft({ a: { dtype: 'F32', shape: [2], data_offsets: [0, 8] }, b: { dtype: 'F32', shape: [2], data_offsets: [4, 12] } }, 12), /overlap/],
+    [
+      'a gap',
+      () =>
+        craft(
+          {
+            a: { dtype: 'F32', shape: [1], data_offsets: [0, 4] },
+            b: { dtype: 'F32', shape: [1], data_offsets: [8, 12] },
+          },
+          12,
+        ),
+      /gap/,
+    ],
+    [
+      'an overlap',
+      () =>
+        craft(
+          {
+            a: { dtype: 'F32', shape: [2], data_offsets: [0, 8] },
+            b: { dtype: 'F32', shape: [2], data_offsets: [4, 12] },
+          },
+          12,
+        ),
+      /overlap/,
+    ],
     ['an entry that is null', () => craft({ x: null }, 0), /unknown dtype/],
   ];
   const cut = (bytes: number): string => {
@@ -108,9 +158,18 @@ describe('safetensors', () => {
   });
 
   it('leaves nothing behind when the disk is full or the folder is no folder', () => {
-    assert.throws(() => writeSafetensors('/dev/full/x.safetensors', [['x', zeros([1])]]), { code: /ERR_/ });
+    assert.throws(() => writeSafetensors('/dev/full/x.safetensors', [['x', zeros([1])]]), {
+      code: /ERR_/,
+    });
     const file = path.join(dir, 'twice.safetensors');
-    assert.throws(() => writeSafetensors(file, [['x', zeros([1])], ['x', zeros([1])]]), /two tensors/);
+    assert.throws(
+      () =>
+        writeSafetensors(file, [
+          ['x', zeros([1])],
+          ['x', zeros([1])],
+        ]),
+      /two tensors/,
+    );
     assert.deepEqual(fs.readdirSync(dir), []);
   });
 });

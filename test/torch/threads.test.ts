@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import { Worker } from 'node:worker_threads';
 import { describe, it } from 'mocha';
-import { asyncOps, Generator, getNumThreads, liveTensors, randn, setNumThreads, Tensor, tensor } from '../../lib/torch/index.js';
+import {
+  asyncOps,
+  Generator,
+  getNumThreads,
+  liveTensors,
+  randn,
+  setNumThreads,
+  Tensor,
+  tensor,
+} from '../../lib/torch/index.js';
 
 const torchModule = new URL('../../lib/torch/index.js', import.meta.url).href;
 
@@ -10,7 +19,9 @@ describe('threads', () => {
     const x = randn([64, 64], { generator: new Generator(1) });
     const product = (await asyncOps.matmul(x, x)) as Tensor;
     assert.deepEqual(product.toArray(), x.matmul(x).toArray());
-    const many = (await Promise.all(Array.from({ length: 8 }, (_, i) => asyncOps.mul(x, i)))) as Tensor[];
+    const many = (await Promise.all(
+      Array.from({ length: 8 }, (_, i) => asyncOps.mul(x, i)),
+    )) as Tensor[];
     assert.ok(many.every((t, i) => t.sub(x.mul(i)).abs().max().item() === 0));
   });
 
