@@ -5,7 +5,7 @@
   "variables": {
     "srum_root%": ".",
     "srum_libtorch%": "<!(node -p \"process.env.SRUM_LIBTORCH ?? ''\")",
-    "srum_napi_version%": 9,
+    "srum_napi_version%": 2147483647,
     "srum_asan%": 0,
   },
   "targets": [
@@ -20,6 +20,7 @@
         "<!(node -p \"require('node-api-headers').include_dir\")",
       ],
       "defines": [
+        "NAPI_EXPERIMENTAL",
         "NAPI_VERSION=<(srum_napi_version)",
         "NODE_ADDON_API_DISABLE_DEPRECATED",
         "NODE_ADDON_API_CPP_EXCEPTIONS",

@@ -16,6 +16,7 @@
 #include "env.h"
 #include "errors.h"
 #include "generators.h"
+#include "hot.h"
 #include "tensors.h"
 
 namespace srum {
@@ -53,7 +54,9 @@ napi_value runtimeInfo(napi_env env, napi_callback_info) {
     const bool cuda = at::globalContext().hasCUDA();
     check(napi_get_boolean(env, cuda, &value));
     check(napi_set_named_property(env, object, "cuda", value));
-    check(napi_create_int32(env, cuda ? static_cast<int32_t>(at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount()) : 0, &value));
+    check(napi_create_int32(
+        env, cuda ? static_cast<int32_t>(at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount()) : 0,
+        &value));
     check(napi_set_named_property(env, object, "cudaDevices", value));
     check(napi_create_string_utf8(env, at::get_cpu_capability().c_str(), NAPI_AUTO_LENGTH, &value));
     check(napi_set_named_property(env, object, "cpuCapability", value));
@@ -61,8 +64,9 @@ napi_value runtimeInfo(napi_env env, napi_callback_info) {
   });
 }
 
-// Tensors of a few megabytes come and go by the thousand. glibc would give their pages back to the system each time and fault
-// them in again, which can cost more than the arithmetic; it is told to keep a moderate reserve, unless the user tuned it.
+// Tensors of a few megabytes come and go by the thousand. glibc would give their pages back to the system each time and
+// fault them in again, which can cost more than the arithmetic; it is told to keep a moderate reserve, unless the user
+// tuned it.
 void tuneAllocator() {
 #ifdef __GLIBC__
   if (std::getenv("MALLOC_TRIM_THRESHOLD_") != nullptr || std::getenv("MALLOC_MMAP_THRESHOLD_") != nullptr) return;
@@ -90,6 +94,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"schemasOf", schemasOf},
       {"bindOperator", bindOperator},
       {"bindAsync", bindAsync},
+      {"hotOperators", hotOperators},
       {"tensorInfo", tensorInfo},
       {"tensorItem", tensorItem},
       {"fromTypedArray", fromTypedArray},
@@ -100,6 +105,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"liveTensors", liveTensors},
       {"alias", alias},
       {"track", track},
+      {"openBatch", openBatch},
       {"beginScope", beginScope},
       {"endScope", endScope},
       {"backward", backward},

@@ -85,7 +85,8 @@ napi_value backward(napi_env env, napi_callback_info info) {
   return guarded(env, "backward", [&]() -> napi_value {
     napi_value argv[4];
     arguments(env, info, argv);
-    torch::autograd::backward(tensorList(env, argv[0]), tensorList(env, argv[1]), flag(env, argv[2]), flag(env, argv[3]));
+    torch::autograd::backward(tensorList(env, argv[0]), tensorList(env, argv[1]), flag(env, argv[2]),
+                              flag(env, argv[3]));
     return nullptr;
   });
 }
@@ -113,10 +114,12 @@ napi_value gradients(napi_env env, napi_callback_info info) {
     napi_value argv[6], result;
     arguments(env, info, argv);
     const bool retain = flag(env, argv[3]);
-    const TensorList grads = torch::autograd::grad(tensorList(env, argv[0]), tensorList(env, argv[1]), tensorList(env, argv[2]),
-                                                   retain, flag(env, argv[4]), flag(env, argv[5]));
+    const TensorList grads =
+        torch::autograd::grad(tensorList(env, argv[0]), tensorList(env, argv[1]), tensorList(env, argv[2]), retain,
+                              flag(env, argv[4]), flag(env, argv[5]));
     check(napi_create_array_with_length(env, grads.size(), &result));
-    for (size_t i = 0; i < grads.size(); ++i) check(napi_set_element(env, result, static_cast<uint32_t>(i), newHandle(env, grads[i])));
+    for (size_t i = 0; i < grads.size(); ++i)
+      check(napi_set_element(env, result, static_cast<uint32_t>(i), newHandle(env, grads[i])));
     return result;
   });
 }
@@ -140,8 +143,10 @@ napi_value setGrad(napi_env env, napi_callback_info info) {
     }
     const at::Tensor gradient = tensorArgument(env, argv[1]);
     if (gradient.sizes() != tensor.sizes()) throw CallError("ERR_SHAPE", "a gradient has the shape of its tensor");
-    if (gradient.scalar_type() != tensor.scalar_type()) throw CallError("ERR_DTYPE", "a gradient has the dtype of its tensor");
-    if (gradient.device() != tensor.device()) throw CallError("ERR_DEVICE", "a gradient lies on the device of its tensor");
+    if (gradient.scalar_type() != tensor.scalar_type())
+      throw CallError("ERR_DTYPE", "a gradient has the dtype of its tensor");
+    if (gradient.device() != tensor.device())
+      throw CallError("ERR_DEVICE", "a gradient lies on the device of its tensor");
     tensor.mutable_grad() = gradient;
     return nullptr;
   });

@@ -20,30 +20,51 @@ struct DtypeEntry {
   c10::ScalarType type;
 };
 constexpr DtypeEntry kDtypes[] = {
-    {"float32", c10::kFloat},      {"float64", c10::kDouble},   {"bfloat16", c10::kBFloat16}, {"float16", c10::kHalf},
-    {"int8", c10::kChar},          {"int16", c10::kShort},      {"int32", c10::kInt},         {"int64", c10::kLong},
-    {"uint8", c10::kByte},         {"bool", c10::kBool},        {"complex64", c10::kComplexFloat},
+    {"float32", c10::kFloat},
+    {"float64", c10::kDouble},
+    {"bfloat16", c10::kBFloat16},
+    {"float16", c10::kHalf},
+    {"int8", c10::kChar},
+    {"int16", c10::kShort},
+    {"int32", c10::kInt},
+    {"int64", c10::kLong},
+    {"uint8", c10::kByte},
+    {"bool", c10::kBool},
+    {"complex64", c10::kComplexFloat},
     {"complex128", c10::kComplexDouble},
 };
 
-const char* const kKindNames[] = {"Tensor", "Tensor[]", "Tensor?[]", "int", "int[]", "float", "float[]", "bool", "bool[]", "Scalar",
-                                  "Scalar[]", "str", "str[]", "ScalarType", "Layout", "MemoryFormat", "Device", "Generator", "unsupported"};
+const char* const kKindNames[] = {"Tensor",       "Tensor[]", "Tensor?[]", "int",        "int[]",
+                                  "float",        "float[]",  "bool",      "bool[]",     "Scalar",
+                                  "Scalar[]",     "str",      "str[]",     "ScalarType", "Layout",
+                                  "MemoryFormat", "Device",   "Generator", "unsupported"};
 
 Kind kindOfType(const c10::TypePtr& type) {
   using c10::TypeKind;
   switch (type->kind()) {
-    case TypeKind::TensorType: return Kind::Tensor;
+    case TypeKind::TensorType:
+      return Kind::Tensor;
     case TypeKind::IntType:
-    case TypeKind::SymIntType: return Kind::Int;
-    case TypeKind::FloatType: return Kind::Double;
-    case TypeKind::BoolType: return Kind::Bool;
-    case TypeKind::NumberType: return Kind::Scalar;
-    case TypeKind::StringType: return Kind::String;
-    case TypeKind::ScalarTypeType: return Kind::ScalarType;
-    case TypeKind::LayoutType: return Kind::Layout;
-    case TypeKind::MemoryFormatType: return Kind::MemoryFormat;
-    case TypeKind::DeviceObjType: return Kind::Device;
-    case TypeKind::GeneratorType: return Kind::Generator;
+    case TypeKind::SymIntType:
+      return Kind::Int;
+    case TypeKind::FloatType:
+      return Kind::Double;
+    case TypeKind::BoolType:
+      return Kind::Bool;
+    case TypeKind::NumberType:
+      return Kind::Scalar;
+    case TypeKind::StringType:
+      return Kind::String;
+    case TypeKind::ScalarTypeType:
+      return Kind::ScalarType;
+    case TypeKind::LayoutType:
+      return Kind::Layout;
+    case TypeKind::MemoryFormatType:
+      return Kind::MemoryFormat;
+    case TypeKind::DeviceObjType:
+      return Kind::Device;
+    case TypeKind::GeneratorType:
+      return Kind::Generator;
     case TypeKind::ListType: {
       const auto element = type->castRaw<c10::ListType>()->getElementType();
       if (element->kind() == TypeKind::OptionalType)
@@ -51,16 +72,24 @@ Kind kindOfType(const c10::TypePtr& type) {
                    ? Kind::OptionalTensorList
                    : Kind::Unsupported;
       switch (kindOfType(element)) {
-        case Kind::Tensor: return Kind::TensorList;
-        case Kind::Int: return Kind::IntList;
-        case Kind::Double: return Kind::DoubleList;
-        case Kind::Bool: return Kind::BoolList;
-        case Kind::Scalar: return Kind::ScalarList;
-        case Kind::String: return Kind::StringList;
-        default: return Kind::Unsupported;
+        case Kind::Tensor:
+          return Kind::TensorList;
+        case Kind::Int:
+          return Kind::IntList;
+        case Kind::Double:
+          return Kind::DoubleList;
+        case Kind::Bool:
+          return Kind::BoolList;
+        case Kind::Scalar:
+          return Kind::ScalarList;
+        case Kind::String:
+          return Kind::StringList;
+        default:
+          return Kind::Unsupported;
       }
     }
-    default: return Kind::Unsupported;
+    default:
+      return Kind::Unsupported;
   }
 }
 
@@ -72,15 +101,24 @@ const char* jsTypeName(napi_env env, napi_value value) {
   napi_valuetype type = napi_undefined;
   napi_typeof(env, value, &type);
   switch (type) {
-    case napi_undefined: return "undefined";
-    case napi_null: return "null";
-    case napi_boolean: return "boolean";
-    case napi_number: return "number";
-    case napi_string: return "string";
-    case napi_bigint: return "bigint";
-    case napi_function: return "function";
-    case napi_symbol: return "symbol";
-    default: return "object";
+    case napi_undefined:
+      return "undefined";
+    case napi_null:
+      return "null";
+    case napi_boolean:
+      return "boolean";
+    case napi_number:
+      return "number";
+    case napi_string:
+      return "string";
+    case napi_bigint:
+      return "bigint";
+    case napi_function:
+      return "function";
+    case napi_symbol:
+      return "symbol";
+    default:
+      return "object";
   }
 }
 
@@ -256,10 +294,23 @@ std::string stringOf(napi_env env, napi_value value) {
   return text;
 }
 
-int64_t intOf(napi_env env, napi_value value) {
-  static const Param any = [] { Param p; p.name = "value"; p.kind = Kind::Int; return p; }();
-  return intFrom(env, value, any);
+namespace {
+// Stands in for a schema's parameter where a value is read without one.
+const Param& unnamed(Kind kind) {
+  static const auto* params = [] {
+    auto* list = new std::vector<Param>(static_cast<size_t>(Kind::Unsupported) + 1);
+    for (size_t i = 0; i < list->size(); ++i) {
+      (*list)[i].name = "value";
+      (*list)[i].kind = static_cast<Kind>(i);
+    }
+    return list;
+  }();
+  return (*params)[static_cast<size_t>(kind)];
 }
+}  // namespace
+
+int64_t intOf(napi_env env, napi_value value) { return intFrom(env, value, unnamed(Kind::Int)); }
+at::Scalar scalarOf(napi_env env, napi_value value) { return scalarFrom(env, value, unnamed(Kind::Scalar)); }
 
 std::vector<int64_t> intsOf(napi_env env, napi_value value) {
   bool isArray = false;
@@ -291,7 +342,8 @@ const char* dtypeName(c10::ScalarType dtype) {
 c10::IValue toIValue(napi_env env, napi_value value, const Param& param) {
   // The commonest case first: a tensor that is there needs no test of its type.
   double number;
-  if (param.kind == Kind::Tensor && napi_get_value_double(env, value, &number) == napi_ok) return tensorFrom(env, value, param);
+  if (param.kind == Kind::Tensor && napi_get_value_double(env, value, &number) == napi_ok)
+    return tensorFrom(env, value, param);
   if (isNullish(env, value)) {
     napi_valuetype type;
     check(napi_typeof(env, value, &type));
@@ -300,16 +352,26 @@ c10::IValue toIValue(napi_env env, napi_value value, const Param& param) {
     wrongType(param, type == napi_null ? "null" : "nothing");
   }
   switch (param.kind) {
-    case Kind::Tensor: return tensorFrom(env, value, param);
-    case Kind::TensorList: return listFrom<at::Tensor>(env, value, param, tensorFrom);
-    case Kind::OptionalTensorList: return optionalTensorsFrom(env, value, param);
-    case Kind::Int: return intFrom(env, value, param);
-    case Kind::IntList: return listFrom<int64_t>(env, value, param, intFrom);
-    case Kind::Double: return doubleFrom(env, value, param);
-    case Kind::DoubleList: return listFrom<double>(env, value, param, doubleFrom);
-    case Kind::Bool: return boolFrom(env, value, param);
-    case Kind::BoolList: return listFrom<bool>(env, value, param, boolFrom);
-    case Kind::Scalar: return scalarFrom(env, value, param);
+    case Kind::Tensor:
+      return tensorFrom(env, value, param);
+    case Kind::TensorList:
+      return listFrom<at::Tensor>(env, value, param, tensorFrom);
+    case Kind::OptionalTensorList:
+      return optionalTensorsFrom(env, value, param);
+    case Kind::Int:
+      return intFrom(env, value, param);
+    case Kind::IntList:
+      return listFrom<int64_t>(env, value, param, intFrom);
+    case Kind::Double:
+      return doubleFrom(env, value, param);
+    case Kind::DoubleList:
+      return listFrom<double>(env, value, param, doubleFrom);
+    case Kind::Bool:
+      return boolFrom(env, value, param);
+    case Kind::BoolList:
+      return listFrom<bool>(env, value, param, boolFrom);
+    case Kind::Scalar:
+      return scalarFrom(env, value, param);
     case Kind::ScalarList: {
       // A List<Scalar> has no C++ type of its own in IValue: it is a generic list of numbers.
       c10::impl::GenericList list(c10::NumberType::get());
@@ -322,16 +384,25 @@ c10::IValue toIValue(napi_env env, napi_value value, const Param& param) {
       }
       return list;
     }
-    case Kind::String: return stringFrom(env, value, param);
-    case Kind::StringList: return listFrom<std::string>(env, value, param, stringFrom);
-    case Kind::ScalarType: return static_cast<int64_t>(dtypeFromName(stringFrom(env, value, param)));
-    case Kind::Layout: return layoutFrom(env, value, param);
-    case Kind::MemoryFormat: return memoryFormatFrom(env, value, param);
-    case Kind::Device: return c10::Device(stringFrom(env, value, param));
-    case Kind::Generator: return generatorFrom(env, value);
-    case Kind::Unsupported: break;
+    case Kind::String:
+      return stringFrom(env, value, param);
+    case Kind::StringList:
+      return listFrom<std::string>(env, value, param, stringFrom);
+    case Kind::ScalarType:
+      return static_cast<int64_t>(dtypeFromName(stringFrom(env, value, param)));
+    case Kind::Layout:
+      return layoutFrom(env, value, param);
+    case Kind::MemoryFormat:
+      return memoryFormatFrom(env, value, param);
+    case Kind::Device:
+      return c10::Device(stringFrom(env, value, param));
+    case Kind::Generator:
+      return generatorFrom(env, value);
+    case Kind::Unsupported:
+      break;
   }
-  throw CallError("ERR_NOT_IMPLEMENTED", "argument '" + param.name + "' has type " + param.typeText + ", which has no JavaScript form");
+  throw CallError("ERR_NOT_IMPLEMENTED",
+                  "argument '" + param.name + "' has type " + param.typeText + ", which has no JavaScript form");
 }
 
 napi_value newHandle(napi_env env, at::Tensor tensor) {
@@ -342,7 +413,10 @@ napi_value newHandle(napi_env env, at::Tensor tensor) {
   }
   const Handle handle = HandleTable::instance().insert(std::move(tensor));
   EnvData* data = EnvData::of(env);
-  if (!data->scopes.empty()) data->scopes.back().push_back(handle);
+  if (!data->scopes.empty())
+    data->scopes.back().push_back(handle);
+  else if (data->batch != nullptr && (handle & kLargeBit) == 0)
+    data->batch->handles.push_back(handle);
   check(napi_create_double(env, static_cast<double>(handle), &result));
   return result;
 }
@@ -366,17 +440,22 @@ napi_value fromIValue(napi_env env, const c10::IValue& value) {
   } else if (value.isList() || value.isTuple()) {
     const auto elements = value.isTuple() ? value.toTupleRef().elements().vec() : value.toList().vec();
     check(napi_create_array_with_length(env, elements.size(), &result));
-    for (size_t i = 0; i < elements.size(); ++i) check(napi_set_element(env, result, static_cast<uint32_t>(i), fromIValue(env, elements[i])));
+    for (size_t i = 0; i < elements.size(); ++i)
+      check(napi_set_element(env, result, static_cast<uint32_t>(i), fromIValue(env, elements[i])));
   } else if (value.isScalar()) {
     const at::Scalar scalar = value.toScalar();
-    if (scalar.isBoolean()) check(napi_get_boolean(env, scalar.toBool(), &result));
-    else if (scalar.isIntegral(false)) return fromInt(env, scalar.toLong());
-    else check(napi_create_double(env, scalar.toDouble(), &result));
+    if (scalar.isBoolean())
+      check(napi_get_boolean(env, scalar.toBool(), &result));
+    else if (scalar.isIntegral(false))
+      return fromInt(env, scalar.toLong());
+    else
+      check(napi_create_double(env, scalar.toDouble(), &result));
   } else if (value.isDevice()) {
     const std::string text = value.toDevice().str();
     check(napi_create_string_utf8(env, text.data(), text.size(), &result));
   } else {
-    throw CallError("ERR_NOT_IMPLEMENTED", "the operator returns a " + value.tagKind() + ", which has no JavaScript form");
+    throw CallError("ERR_NOT_IMPLEMENTED",
+                    "the operator returns a " + value.tagKind() + ", which has no JavaScript form");
   }
   return result;
 }
@@ -399,7 +478,8 @@ std::string describe(const c10::IValue& value) {
       first = false;
     }
     text << ']';
-  } else if (value.isInt() || value.isDouble() || value.isBool() || value.isNone() || value.isIntList() || value.isString() || value.isDevice()) {
+  } else if (value.isInt() || value.isDouble() || value.isBool() || value.isNone() || value.isIntList() ||
+             value.isString() || value.isDevice()) {
     text << value;
   } else {
     text << value.tagKind();

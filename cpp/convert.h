@@ -12,8 +12,25 @@
 namespace srum {
 
 enum class Kind : uint8_t {
-  Tensor, TensorList, OptionalTensorList, Int, IntList, Double, DoubleList, Bool, BoolList, Scalar, ScalarList,
-  String, StringList, ScalarType, Layout, MemoryFormat, Device, Generator, Unsupported
+  Tensor,
+  TensorList,
+  OptionalTensorList,
+  Int,
+  IntList,
+  Double,
+  DoubleList,
+  Bool,
+  BoolList,
+  Scalar,
+  ScalarList,
+  String,
+  StringList,
+  ScalarType,
+  Layout,
+  MemoryFormat,
+  Device,
+  Generator,
+  Unsupported
 };
 
 const char* kindName(Kind kind);
@@ -44,6 +61,7 @@ napi_value newHandle(napi_env env, at::Tensor tensor);
 std::string stringOf(napi_env env, napi_value value);
 std::vector<int64_t> intsOf(napi_env env, napi_value value);
 int64_t intOf(napi_env env, napi_value value);
+at::Scalar scalarOf(napi_env env, napi_value value);
 bool isNullish(napi_env env, napi_value value);
 
 c10::ScalarType dtypeFromName(const std::string& name);

@@ -53,7 +53,8 @@ Plan* planFor(const std::string& name, const std::string& overload) {
   auto& plan = (*plans)[name + "." + overload];
   if (!plan) {
     const auto op = c10::Dispatcher::singleton().findSchema({name, overload});
-    if (!op.has_value()) throw CallError("ERR_NOT_IMPLEMENTED", "this LibTorch has no operator " + name + "." + overload);
+    if (!op.has_value())
+      throw CallError("ERR_NOT_IMPLEMENTED", "this LibTorch has no operator " + name + "." + overload);
     plan = makePlan(*op);
   }
   return plan.get();
@@ -61,7 +62,8 @@ Plan* planFor(const std::string& name, const std::string& overload) {
 
 void pushArguments(napi_env env, const Plan& plan, size_t argc, const napi_value* argv, torch::jit::Stack& stack) {
   if (argc > plan.params.size())
-    throw CallError("ERR_ARGUMENT", "takes " + std::to_string(plan.params.size()) + " arguments, found " + std::to_string(argc));
+    throw CallError("ERR_ARGUMENT",
+                    "takes " + std::to_string(plan.params.size()) + " arguments, found " + std::to_string(argc));
   stack.reserve(plan.params.size());
   for (size_t i = 0; i < plan.params.size(); ++i) {
     const Param& param = plan.params[i];
@@ -82,7 +84,8 @@ napi_value result(napi_env env, const Plan& plan, const torch::jit::Stack& stack
   if (stack.size() == 1) return fromIValue(env, stack[0]);
   napi_value list;
   check(napi_create_array_with_length(env, stack.size(), &list));
-  for (size_t i = 0; i < stack.size(); ++i) check(napi_set_element(env, list, static_cast<uint32_t>(i), fromIValue(env, stack[i])));
+  for (size_t i = 0; i < stack.size(); ++i)
+    check(napi_set_element(env, list, static_cast<uint32_t>(i), fromIValue(env, stack[i])));
   return list;
 }
 
@@ -105,6 +108,16 @@ std::string contextOfCall(napi_env env, const Plan& plan, size_t argc, const nap
   return context(plan, stack);
 }
 
+void throwWithContext(napi_env env, const Plan& plan, size_t argc, const napi_value* argv) {
+  const auto error = std::current_exception();
+  const std::string where = contextOfCall(env, plan, argc, argv);
+  try {
+    std::rethrow_exception(error);
+  } catch (...) {
+    throwCurrentException(env, where);
+  }
+}
+
 napi_value call(napi_env env, napi_callback_info info) {
   size_t argc = kUsualArguments;
   napi_value argv[kMaxArguments];
@@ -122,13 +135,7 @@ napi_value call(napi_env env, napi_callback_info info) {
     plan.op.callBoxed(stack);
     return result(env, plan, stack);
   } catch (...) {
-    const auto error = std::current_exception();
-    const std::string where = contextOfCall(env, plan, argc, argv);
-    try {
-      std::rethrow_exception(error);
-    } catch (...) {
-      throwCurrentException(env, where);
-    }
+    throwWithContext(env, plan, argc, argv);
     return nullptr;
   }
 }
@@ -249,6 +256,10 @@ napi_value describeSchema(napi_env env, const c10::OperatorHandle& op) {
 
 }  // namespace
 
+void throwWithContext(napi_env env, const char* name, const char* overload, size_t argc, const napi_value* argv) {
+  throwWithContext(env, *planFor(name, overload), argc, argv);
+}
+
 napi_value bindOperator(napi_env env, napi_callback_info info) { return bind(env, info, call); }
 napi_value bindAsync(napi_env env, napi_callback_info info) { return bind(env, info, callAsync); }
 
@@ -282,11 +293,13 @@ napi_value schemasOf(napi_env env, napi_callback_info info) {
     {
       std::lock_guard<std::mutex> lock(mutex);
       if (byName->empty())
-        for (const c10::OperatorName& op : c10::Dispatcher::singleton().getAllOpNames()) (*byName)[op.name].push_back(op);
+        for (const c10::OperatorName& op : c10::Dispatcher::singleton().getAllOpNames())
+          (*byName)[op.name].push_back(op);
       const auto found = byName->find(name);
       if (found != byName->end()) overloads = found->second;
     }
-    std::sort(overloads.begin(), overloads.end(), [](const auto& a, const auto& b) { return a.overload_name < b.overload_name; });
+    std::sort(overloads.begin(), overloads.end(),
+              [](const auto& a, const auto& b) { return a.overload_name < b.overload_name; });
     check(napi_create_array(env, &list));
     uint32_t count = 0;
     for (const c10::OperatorName& overload : overloads) {

@@ -8,10 +8,19 @@
 
 namespace srum {
 
+// Small tensors made outside scopes, watched by the garbage collector as one: the JavaScript objects of a batch all
+// hold the object that owns it, and its handles are released when none of them is left. One finalizer serves the whole
+// batch.
+struct Batch {
+  std::vector<Handle> handles;
+};
+
 struct EnvData {
   napi_ref errorClass = nullptr;
   // Open scopes, innermost last; each lists the handles made inside it.
   std::vector<std::vector<Handle>> scopes;
+  // Where small tensors go while no scope is open; owned by its JavaScript object.
+  Batch* batch = nullptr;
 
   static EnvData* of(napi_env env) {
     void* data = nullptr;

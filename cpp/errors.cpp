@@ -17,9 +17,11 @@ std::string classify(const std::string& m) {
     return "ERR_OUT_OF_MEMORY";
   if (contains(m, "not implemented for '")) return "ERR_DTYPE";
   if (contains(m, "backend. This could be because") || contains(m, "not linked with support for")) return "ERR_DEVICE";
-  if (contains(m, "Could not run '") || contains(m, "not supported") || contains(m, "not implemented")) return "ERR_NOT_IMPLEMENTED";
+  if (contains(m, "Could not run '") || contains(m, "not supported") || contains(m, "not implemented"))
+    return "ERR_NOT_IMPLEMENTED";
   if (contains(m, "differentiated")) return "ERR_AUTOGRAD";
-  if (contains(m, "same device") || contains(m, "CUDA") || contains(m, "device type") || contains(m, "Cannot copy out of meta"))
+  if (contains(m, "same device") || contains(m, "CUDA") || contains(m, "device type") ||
+      contains(m, "Cannot copy out of meta"))
     return "ERR_DEVICE";
   if (contains(m, "same dtype") || contains(m, "scalar type") || contains(m, "dtype") || contains(m, "can't be cast"))
     return "ERR_DTYPE";

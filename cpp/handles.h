@@ -1,7 +1,7 @@
 // The process-global table that owns every tensor JavaScript can name.
 //
-// A handle is one number: slot index plus the slot's generation, so that a stale handle is recognised instead of reaching
-// another tensor. The table is shared by all threads: a worker may use a tensor made elsewhere by its number.
+// A handle is one number: slot index plus the slot's generation, so that a stale handle is recognised instead of
+// reaching another tensor. The table is shared by all threads: a worker may use a tensor made elsewhere by its number.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -12,8 +12,12 @@
 
 namespace srum {
 
-// index + generation * 2^26; always below 2^53, so exact in a JavaScript number. 0 is never a handle.
+// index (26 bits), generation (25 bits), and one bit that says the tensor's storage is large, so that JavaScript can
+// choose how to watch it without asking. Below 2^52, so exact in a JavaScript number. 0 is never a handle.
 using Handle = uint64_t;
+constexpr Handle kLargeBit = Handle{1} << 51;
+constexpr size_t kLargeBytes = 16 * 1024;
+constexpr size_t kLargeSharedBytes = 1024 * 1024;
 
 class HandleTable {
  public:
@@ -23,14 +27,21 @@ class HandleTable {
   // Throws CallError ERR_DISPOSED when the handle does not name a live tensor.
   at::Tensor get(Handle handle);
   bool alive(Handle handle);
-  // Returns false when the handle was dead already.
-  bool release(Handle handle);
+  // Remembers how many bytes the garbage collector was told of for this handle.
+  void setReported(Handle handle, int64_t bytes);
+  // Whether the handle was alive, and the bytes the collector has to be told are gone.
+  struct Released {
+    bool alive;
+    int64_t reported;
+  };
+  Released release(Handle handle);
   void releaseAll(const std::vector<Handle>& handles);
   uint64_t live();
 
  private:
   struct Slot {
     at::Tensor tensor;
+    int64_t reported = 0;
     uint32_t generation = 1;
     bool used = false;
   };

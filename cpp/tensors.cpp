@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 
 #include <cstring>
+#include <memory>
 #include <unordered_set>
 
 #include "convert.h"
@@ -33,18 +34,26 @@ at::Tensor hostContiguous(const at::Tensor& tensor) {
   return tensor.detach().resolve_conj().resolve_neg().to(c10::kCPU).contiguous();
 }
 
-struct Tracked {
-  Handle handle;
-  int64_t bytes;
-};
+// The collector starts a full collection for every few dozen megabytes it is told of. Told of a quarter, it lets some
+// hundred megabytes gather first, which is cheap, and collects half as often, which is not.
+constexpr int64_t kReportedFraction = 2;
 
-// Runs inside the collector: it may free memory, but never touch JavaScript.
-void releaseTracked(node_api_basic_env env, void* data, void*) {
-  auto* tracked = static_cast<Tracked*>(data);
-  HandleTable::instance().release(tracked->handle);
+void reportReleased(node_api_basic_env env, const HandleTable::Released& released) {
   int64_t total;
-  if (tracked->bytes > 0) napi_adjust_external_memory(env, -tracked->bytes, &total);
-  delete tracked;
+  if (released.reported > 0) napi_adjust_external_memory(env, -released.reported, &total);
+}
+
+// Both finalizers run inside the collector: they may free memory, but never touch JavaScript.
+void releaseTracked(node_api_basic_env env, void* data, void*) {
+  auto* handle = static_cast<Handle*>(data);
+  reportReleased(env, HandleTable::instance().release(*handle));
+  delete handle;
+}
+
+void releaseBatch(node_api_basic_env, void* data, void*) {
+  auto* batch = static_cast<Batch*>(data);
+  HandleTable::instance().releaseAll(batch->handles);
+  delete batch;
 }
 
 }  // namespace
@@ -94,8 +103,8 @@ napi_value fromTypedArray(napi_env env, napi_callback_info info) {
       if (__builtin_mul_overflow(count, extent, &count)) throw CallError("ERR_SHAPE", "shape is too large");
     }
     if (static_cast<size_t>(count) * c10::elementSize(dtype) != bytes)
-      throw CallError("ERR_SHAPE", "shape holds " + std::to_string(count) + " values of " + dtypeName(dtype) + ", the array has " +
-                                       std::to_string(bytes) + " bytes");
+      throw CallError("ERR_SHAPE", "shape holds " + std::to_string(count) + " values of " + dtypeName(dtype) +
+                                       ", the array has " + std::to_string(bytes) + " bytes");
     at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(dtype));
     if (bytes > 0) std::memcpy(tensor.mutable_data_ptr(), data, bytes);
     return newHandle(env, std::move(tensor));
@@ -109,7 +118,8 @@ napi_value toArrayBuffer(napi_env env, napi_callback_info info) {
     const at::Tensor tensor = hostContiguous(tensorArgument(env, argv[0]));
     void* data = nullptr;
     if (napi_create_arraybuffer(env, tensor.nbytes(), &data, &buffer) != napi_ok)
-      throw CallError("ERR_OUT_OF_MEMORY", "no ArrayBuffer of " + std::to_string(tensor.nbytes()) + " bytes can be made");
+      throw CallError("ERR_OUT_OF_MEMORY",
+                      "no ArrayBuffer of " + std::to_string(tensor.nbytes()) + " bytes can be made");
     if (tensor.nbytes() > 0) std::memcpy(data, tensor.const_data_ptr(), tensor.nbytes());
     return buffer;
   });
@@ -124,7 +134,8 @@ napi_value shareArrayBuffer(napi_env env, napi_callback_info info) {
       throw CallError("ERR_DEVICE", "only a contiguous CPU tensor can share its memory");
     auto* owner = new at::Tensor(tensor.detach());
     const auto release = [](napi_env, void*, void* hint) { delete static_cast<at::Tensor*>(hint); };
-    if (napi_create_external_arraybuffer(env, owner->mutable_data_ptr(), owner->nbytes(), release, owner, &buffer) != napi_ok) {
+    if (napi_create_external_arraybuffer(env, owner->mutable_data_ptr(), owner->nbytes(), release, owner, &buffer) !=
+        napi_ok) {
       delete owner;
       throw CallError("ERR_NOT_IMPLEMENTED", "this runtime does not allow external ArrayBuffers");
     }
@@ -136,7 +147,9 @@ napi_value dispose(napi_env env, napi_callback_info info) {
   return guarded(env, "dispose", [&]() -> napi_value {
     napi_value argv[1], result;
     arguments(env, info, argv);
-    check(napi_get_boolean(env, HandleTable::instance().release(handleOf(env, argv[0])), &result));
+    const HandleTable::Released released = HandleTable::instance().release(handleOf(env, argv[0]));
+    reportReleased(env, released);
+    check(napi_get_boolean(env, released.alive, &result));
     return result;
   });
 }
@@ -174,16 +187,28 @@ napi_value track(napi_env env, napi_callback_info info) {
     arguments(env, info, argv);
     const Handle handle = handleOf(env, argv[1]);
     const at::Tensor tensor = HandleTable::instance().get(handle);
-    // The collector is told of whole storages once: a view keeps no memory of its own.
-    const int64_t bytes = tensor.has_storage() && !tensor.is_view() ? static_cast<int64_t>(tensor.storage().nbytes()) : 0;
-    auto* tracked = new Tracked{handle, bytes};
-    if (napi_wrap(env, argv[0], tracked, releaseTracked, nullptr, nullptr) != napi_ok) {
-      delete tracked;
-      throw NapiFailure();
-    }
+    // A view has no memory of its own to report.
+    const int64_t bytes = tensor.has_storage() && !tensor.is_view()
+                              ? static_cast<int64_t>(tensor.storage().nbytes()) / kReportedFraction
+                              : 0;
+    auto owned = std::make_unique<Handle>(handle);
+    check(napi_wrap(env, argv[0], owned.get(), releaseTracked, nullptr, nullptr));
+    owned.release();
+    HandleTable::instance().setReported(handle, bytes);
     int64_t total;
     if (bytes > 0) napi_adjust_external_memory(env, bytes, &total);
     return nullptr;
+  });
+}
+
+napi_value openBatch(napi_env env, napi_callback_info) {
+  return guarded(env, "openBatch", [&]() -> napi_value {
+    napi_value object;
+    check(napi_create_object(env, &object));
+    auto batch = std::make_unique<Batch>();
+    check(napi_wrap(env, object, batch.get(), releaseBatch, nullptr, nullptr));
+    EnvData::of(env)->batch = batch.release();
+    return object;
   });
 }
 

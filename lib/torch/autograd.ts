@@ -1,5 +1,5 @@
 import { native } from './native.js';
-import { type Tensor, wrap } from './tensor.js';
+import { type Tensor, wrapAll } from './tensor.js';
 
 /** Runs `body` without recording gradients. */
 export function noGrad<T>(body: () => T): T {
@@ -45,14 +45,14 @@ export function grad(
   options: GradOptions = {},
 ): (Tensor | null)[] {
   const create = options.createGraph ?? false;
-  return native
-    .gradients(
+  return wrapAll(
+    native.gradients(
       outputs.map((tensor) => tensor.handle),
       inputs.map((tensor) => tensor.handle),
       options.gradOutputs?.map((tensor) => tensor?.handle ?? null) ?? null,
       options.retainGraph ?? create,
       create,
       options.allowUnused ?? false,
-    )
-    .map((handle) => (handle === null ? null : wrap(handle)));
+    ),
+  );
 }

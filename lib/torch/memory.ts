@@ -12,8 +12,11 @@ let depth = 0;
 /** Whether a scope is open on this thread: its tensors need no help from the garbage collector. */
 export const inScope = (): boolean => depth > 0;
 
-interface TensorLike {
+/** What a tensor shows of itself to the memory management. */
+export interface Collectable {
   handle: number;
+  /** What keeps the native tensor alive: a batch, or the object itself; null while a scope owns it. */
+  owner: object | null;
 }
 
 // Set by tensor.ts; a direct import would close a circle.
@@ -80,20 +83,47 @@ export function scope<T>(body: () => T): T {
   }
 }
 
-const tracked = new WeakSet<object>();
+// The addon sets this bit in the handles of tensors with 16 KiB or more of storage.
+const LARGE = 2 ** 51;
+// Small tensors made one after the other share an owner: one weak reference for all of them, at the price that they are
+// freed together. 32 of less than 16 KiB bound what one survivor can hold back.
+const BATCH = 32;
+let owner = native.openBatch();
+let room = BATCH;
 
-/** Hands a tensor over to the garbage collector: it is freed when no longer reachable. */
-export function track(tensor: TensorLike): void {
-  if (tracked.has(tensor)) return;
-  tracked.add(tensor);
+/**
+ * Hands tensors the addon has just made to their owner: the innermost scope, which has them already, or the garbage
+ * collector. Collection frees them at once, in a synchronous loop too, because the finalizers run inside it.
+ */
+export function own(...tensors: Collectable[]): void {
+  if (depth > 0) return;
+  for (const tensor of tensors) {
+    if (tensor.handle >= LARGE) {
+      track(tensor);
+    } else {
+      // The addon has listed all of them with the present owner: it must not change before the last one.
+      tensor.owner = owner;
+      room--;
+    }
+  }
+  if (room <= 0) {
+    owner = native.openBatch();
+    room = BATCH;
+  }
+}
+
+/** Gives a tensor that no scope owns any more to the garbage collector. */
+export function track(tensor: Collectable): void {
+  if (tensor.owner !== null) return;
   native.track(tensor, tensor.handle);
+  tensor.owner = tensor;
 }
 
 /** Takes a tensor out of all open scopes; it lives until disposed or collected. */
 export function keep<T extends Tensor>(tensor: T): T {
-  if (depth === 0 || tracked.has(tensor)) return tensor;
+  if (depth === 0 || tensor.owner !== null) return tensor;
   // The scope still owns the old handle; the object moves to a handle of its own.
-  (tensor as TensorLike).handle = native.alias(tensor.handle);
+  tensor.handle = native.alias(tensor.handle);
   track(tensor);
   return tensor;
 }

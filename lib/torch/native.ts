@@ -51,6 +51,8 @@ export interface Native {
   listOperators(): string[];
   schemasOf(name: string): OverloadSchema[];
   bindOperator(name: string, overload: string): BoundOperator;
+  /** Direct bindings by `name.overload`, for the operators called most. */
+  hotOperators(): Record<string, BoundOperator>;
   bindAsync(name: string, overload: string): BoundOperator;
   /** [dtype, device, requiresGrad, ...shape] */
   tensorInfo(handle: number): [string, string, boolean, ...number[]];
@@ -63,6 +65,7 @@ export interface Native {
   liveTensors(): number;
   alias(handle: number): number;
   track(object: object, handle: number): void;
+  openBatch(): object;
   beginScope(): number;
   endScope(depth: number, kept: readonly number[]): void;
   backward(

@@ -1,7 +1,8 @@
 import type { AtenOperators } from './generated/aten.js';
+import { hot } from './hot.js';
 import { native } from './native.js';
 import { camelCase, Operator } from './operators.js';
-import { Tensor } from './tensor.js';
+import { Tensor, wrap } from './tensor.js';
 
 type Callable = (...args: unknown[]) => unknown;
 
@@ -31,13 +32,50 @@ export const asyncOps = {} as {
   [K in keyof AtenOperators]: (...args: unknown[]) => Promise<unknown>;
 };
 
+/** Direct bindings that take the place of the search by types when the arguments are the plain ones; null otherwise. */
+const unary = (name: 'relu' | 'silu' | 'neg' | 'exp' | 'rsqrt' | 'sum' | 'mean' | 'detach') => {
+  const call = hot[name];
+  return (args: readonly unknown[]) =>
+    args.length === 1 && args[0] instanceof Tensor ? wrap(call(args[0].handle)) : null;
+};
+const direct: Record<string, (args: readonly unknown[]) => Tensor | null> = {
+  relu: unary('relu'),
+  silu: unary('silu'),
+  neg: unary('neg'),
+  exp: unary('exp'),
+  rsqrt: unary('rsqrt'),
+  sum: unary('sum'),
+  mean: unary('mean'),
+  detach: unary('detach'),
+  linear: ([x, weight, bias, ...rest]) =>
+    rest.length === 0 &&
+    x instanceof Tensor &&
+    weight instanceof Tensor &&
+    (bias === undefined || bias === null || bias instanceof Tensor)
+      ? wrap(hot.linear(x.handle, weight.handle, bias?.handle))
+      : null,
+  indexSelect: ([x, dim, index, ...rest]) =>
+    rest.length === 0 && x instanceof Tensor && typeof dim === 'number' && index instanceof Tensor
+      ? wrap(hot.indexSelect(x.handle, dim, index.handle))
+      : null,
+  copy_: ([x, source, ...rest]) => {
+    if (rest.length > 0 || !(x instanceof Tensor) || !(source instanceof Tensor)) return null;
+    hot.copy_(x.handle, source.handle);
+    return x;
+  },
+};
+
 const srum: Record<string, Callable> = {};
 for (const qualified of native.listOperators()) {
   const [library, name] = qualified.split('::');
   if (library !== 'aten' && library !== 'srum') continue;
   const operator = new Operator(qualified);
   const key = camelCase(name);
-  const callable: Callable = (...args) => operator.call(args);
+  const plain = library === 'aten' ? direct[key] : undefined;
+  const callable: Callable =
+    plain === undefined
+      ? (...args) => operator.call(args)
+      : (...args) => plain(args) ?? operator.call(args);
   if (library === 'srum') {
     srum[key] = callable;
     continue;
@@ -47,7 +85,7 @@ for (const qualified of native.listOperators()) {
   if (!(key in Tensor.prototype)) {
     Object.defineProperty(Tensor.prototype, key, {
       value: function (this: Tensor, ...args: unknown[]) {
-        return operator.call([this, ...args]);
+        return callable(this, ...args);
       },
       configurable: true,
       writable: true,

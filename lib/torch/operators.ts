@@ -1,5 +1,6 @@
 import { isDevice, isDType } from './dtype.js';
 import { TorchError } from './errors.js';
+import { own } from './memory.js';
 import {
   type BoundOperator,
   native,
@@ -8,7 +9,7 @@ import {
   type ParamSchema,
 } from './native.js';
 import { Generator } from './random.js';
-import { Tensor, wrap } from './tensor.js';
+import { Tensor } from './tensor.js';
 
 /** `masked_fill_` -> `maskedFill_`; leading and trailing underscores stay. */
 export const camelCase = (name: string): string =>
@@ -130,10 +131,23 @@ class Overload {
       return values[0];
     }
     if (returns.length === 0) return undefined;
-    if (returns.length === 1) return this.#returnsTensors[0] ? raiseTensors(result) : result;
-    return (result as unknown[]).map((item, i) =>
-      this.#returnsTensors[i] ? raiseTensors(item) : item,
-    );
+    // All handles of a call get their owner together, after the last one: see memory.ts.
+    const made: Tensor[] = [];
+    const raise = (value: unknown): unknown => {
+      if (value === null) return null;
+      if (Array.isArray(value)) return value.map(raise);
+      const tensor = new Tensor(value as number);
+      made.push(tensor);
+      return tensor;
+    };
+    const raised =
+      returns.length === 1
+        ? this.#returnsTensors[0]
+          ? raise(result)
+          : result
+        : (result as unknown[]).map((item, i) => (this.#returnsTensors[i] ? raise(item) : item));
+    own(...made);
+    return raised;
   }
 
   toString(): string {
@@ -143,13 +157,6 @@ class Overload {
     );
     return `${this.#name.replace(/^aten::/, '')}(${params.join(', ')})`;
   }
-}
-
-function raiseTensors(value: unknown): unknown {
-  if (value === null) return null;
-  return Array.isArray(value)
-    ? value.map((item) => (item === null ? null : wrap(item as number)))
-    : wrap(value as number);
 }
 
 function describe(value: unknown): string {

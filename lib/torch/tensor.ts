@@ -11,7 +11,7 @@ import {
 import { TorchError } from './errors.js';
 import type { TensorMethods } from './generated/aten.js';
 import { h, hot } from './hot.js';
-import { inScope, registerTensorTest, track } from './memory.js';
+import { inScope, own, registerTensorTest, track } from './memory.js';
 import { native } from './native.js';
 
 /** A stretch of a dimension, as Python's start:stop:step. */
@@ -70,6 +70,8 @@ export interface Tensor
 export class Tensor {
   /** Name in the native table; changes only when the tensor leaves its scopes. */
   handle: number;
+  /** @internal See memory.ts. */
+  owner: object | null = null;
   private metadata: Metadata | null = null;
 
   /** @internal Use the factories or {@link wrap}. */
@@ -452,9 +454,16 @@ export class Tensor {
 
 registerTensorTest((value): value is Tensor => value instanceof Tensor);
 
-/** Gives a fresh native handle its object; outside scopes the garbage collector becomes its owner. */
+/** Gives a fresh native handle its object and its owner. */
 export function wrap(handle: number): Tensor {
   const tensor = new Tensor(handle);
-  if (!inScope()) track(tensor);
+  if (!inScope()) own(tensor);
   return tensor;
+}
+
+/** The same for the results of one call. */
+export function wrapAll(handles: readonly (number | null)[]): (Tensor | null)[] {
+  const tensors = handles.map((handle) => (handle === null ? null : new Tensor(handle)));
+  own(...tensors.filter((tensor) => tensor !== null));
+  return tensors;
 }
