@@ -1,0 +1,192 @@
+import { createHash } from 'node:crypto';
+import { RegionalRewardDataset } from '../data/regional-reward.js';
+import type { Sample } from '../data/sample.js';
+import type { Tokenizer } from '../data/tokenizer.js';
+import { ImageTransform } from '../data/transforms.js';
+import { codeRewardMap, globalScoreOf, paperRewardMap } from '../reward/reward-map.js';
+import { DataError } from '../util/errors.js';
+import type { ImageTransformArgs, RewardSource } from './dataset-config.js';
+import { keyedShuffle } from './keyed-random.js';
+import type { Objective } from './objectives.js';
+
+/** A training sample and the record it came from, `<data set>:<line>`. */
+export interface RewardSample extends Sample {
+  id: string;
+}
+
+/** Why a record was left out. */
+export interface RecordProblem {
+  id: string;
+  reason: string;
+}
+
+/** What became of the records. Images are looked at when they are first needed. */
+export interface DatasetReport {
+  /** Records not found unusable so far. */
+  usable: number;
+  /** Lines and records that were left out, each with its reason. */
+  problems: RecordProblem[];
+  /** Regions left out of their map, cut at the image border, and scores outside [-1, 1], so far. */
+  regionsSkipped: number;
+  regionsCut: number;
+  scoresOutOfRange: number;
+  /** The first region problems in detail. */
+  regions: RecordProblem[];
+}
+
+export interface RewardDatasetOptions {
+  sources: readonly RewardSource[];
+  transform: ImageTransformArgs;
+  /**
+   * `code` builds the released reward map, with boxes taken as pixels of the transformed image;
+   * `paper` the signed one, with boxes scaled from the image they were written for.
+   */
+  objective: Objective;
+  tokenizer: Tokenizer;
+  /** Pixels per side of a latent token (16 in BAGEL). */
+  tokenPixels: number;
+  seed: number;
+}
+
+/**
+ * The records of one or more regional-reward files as one numbered list.
+ *
+ * The order of an epoch is a pure function of (seed, epoch). A record that cannot be used is
+ * counted with its reason and passed over; nothing is dropped silently.
+ */
+export class RewardDataset {
+  /** sha256 over everything the records say; a resumed run must find the same. */
+  readonly fingerprint: string;
+  readonly #seed: number;
+  readonly #tokenPixels: number;
+  readonly #files: string[];
+  readonly #sets: RegionalRewardDataset[];
+  /** For each record: its set and its position in it. */
+  readonly #places: Array<readonly [number, number]> = [];
+  readonly #rejected = new Map<number, string>();
+
+  /**
+   * Reads the files' lines; images are opened later.
+   *
+   * @throws FileError when a file cannot be read, DataError when one has no usable line, ConfigError
+   * when the transform cannot give whole latent tokens.
+   */
+  constructor(options: RewardDatasetOptions) {
+    const transform = new ImageTransform(options.transform);
+    if (transform.stride % options.tokenPixels !== 0) {
+      throw new DataError('ERR_IMAGE_STRIDE', 'images would not divide into latent tokens', {
+        key: 'image_transform_args.image_stride',
+        expected: `a multiple of ${options.tokenPixels}`,
+        found: String(transform.stride),
+      });
+    }
+    const signed = options.objective === 'paper';
+    this.#seed = options.seed;
+    this.#tokenPixels = options.tokenPixels;
+    this.#files = options.sources.map((s) => s.jsonl);
+    this.#sets = options.sources.map(
+      (source) =>
+        new RegionalRewardDataset({
+          name: source.name,
+          jsonl: source.jsonl,
+          badDir: source.badDir,
+          goodDir: source.goodDir,
+          transform,
+          tokenizer: options.tokenizer,
+          tokenPixels: options.tokenPixels,
+          frame: signed ? 'image' : 'reference',
+          buildMap: (rewards, size, frame) => {
+            const global = globalScoreOf(rewards);
+            return signed
+              ? paperRewardMap(rewards, size, global, frame)
+              : codeRewardMap(rewards, size, global ?? 0);
+          },
+        }),
+    );
+    const hash = createHash('sha256');
+    for (const [s, set] of this.#sets.entries()) {
+      for (let i = 0; i < set.length; i++) {
+        this.#places.push([s, i]);
+        hash.update(`${JSON.stringify([set.name, set.lineOf(i), set.recordOf(i)])}\n`);
+      }
+    }
+    this.fingerprint = hash.digest('hex');
+  }
+
+  /** Number of records; those found unusable later keep their number. */
+  get size(): number {
+    return this.#places.length;
+  }
+
+  /** Name of a record: `<data set>:<line>`. */
+  idOf(index: number): string {
+    const [s, i] = this.#places[index];
+    return `${this.#sets[s].name}:${this.#sets[s].lineOf(i)}`;
+  }
+
+  /** Order in which an epoch visits the records. */
+  order(epoch: number): Uint32Array {
+    return keyedShuffle(this.size, this.#seed, 'order', epoch);
+  }
+
+  /**
+   * Loads one record: images transformed, prompt tokenized, reward map built.
+   *
+   * @returns null when the record cannot be used; the reason is in the report.
+   */
+  async load(index: number): Promise<RewardSample | null> {
+    if (this.#rejected.has(index)) return null;
+    const [s, i] = this.#places[index];
+    const sample = await this.#sets[s].trySample(i);
+    if (sample === null) return null;
+    const [image] = sample.images;
+    const { gtImage } = sample;
+    if (gtImage && (gtImage.width !== image.width || gtImage.height !== image.height)) {
+      const sizes = `${gtImage.width}x${gtImage.height} and ${image.width}x${image.height}`;
+      this.reject(index, `good and bad image have different sizes after the transform: ${sizes}`);
+      return null;
+    }
+    // The released reader miscounts image tokens unless the stride is 256; packing needs the truth.
+    const side = this.#tokenPixels;
+    const texts = sample.textIdsList.reduce((n, ids) => n + ids.length, 0);
+    const numTokens = texts + (image.width / side) * (image.height / side);
+    return { ...sample, numTokens, id: this.idOf(index) };
+  }
+
+  /** Marks a record as unusable for a reason found later, e.g. too many tokens. */
+  reject(index: number, reason: string): void {
+    this.#rejected.set(index, reason);
+  }
+
+  report(): DatasetReport {
+    const problems: RecordProblem[] = [];
+    const regions: RecordProblem[] = [];
+    const sums = { regionsSkipped: 0, regionsCut: 0, scoresOutOfRange: 0 };
+    let failed = this.#rejected.size;
+    for (const { name, report } of this.#sets) {
+      const named = ({ line, reason }: { line: number; reason: string }) => ({
+        id: `${name}:${line}`,
+        reason,
+      });
+      problems.push(...report.lines.map(named), ...report.records.map(named));
+      regions.push(...report.regions.map(named));
+      failed += report.records.length;
+      sums.regionsSkipped += report.regionsSkipped;
+      sums.regionsCut += report.regionsCut;
+      sums.scoresOutOfRange += report.scoresOutOfRange;
+    }
+    for (const [index, reason] of this.#rejected) problems.push({ id: this.idOf(index), reason });
+    return { usable: this.size - failed, problems, ...sums, regions };
+  }
+
+  /** The error for a run that has nothing to train on. */
+  nothingUsable(): DataError {
+    const { problems } = this.report();
+    const shown = problems.slice(0, 5).map(({ id, reason }) => `${id}: ${reason}`);
+    return new DataError('ERR_NO_DATA', 'no record of the data sets can be used', {
+      file: this.#files.join(', '),
+      found: `${problems.length} unusable records; ${shown.join(' | ')}`,
+      hint: 'Check the image directories in the dataset registry.',
+    });
+  }
+}

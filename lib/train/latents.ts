@@ -1,0 +1,88 @@
+import type { ChwImage } from '../data/transforms.js';
+import type { Autoencoder } from '../models/bagel/autoencoder.js';
+import { keep, noGrad, randn, scope, type Tensor, tensor } from '../torch/index.js';
+import { keyedGenerator } from './keyed-random.js';
+
+/** What an image's latents are drawn with: the run's seed and the place of the image in the run. */
+export interface PosteriorKey {
+  seed: number;
+  step: number;
+  /** Number of the pack within the step, then of the image within the pack. */
+  pack: number;
+  image: number;
+  side: 'bad' | 'good';
+}
+
+/**
+ * Encodes training images, one at a time: padding images of different sizes to a common batch
+ * would change the latents of the smaller ones.
+ *
+ * The posterior's mean and deviation depend on the image alone and are kept for the most recently
+ * used images; only the noise is drawn anew each time.
+ */
+export class LatentEncoder {
+  readonly #vae: Autoencoder;
+  readonly #limit: number;
+  readonly #cache = new Map<string, Tensor>();
+  #bytes = 0;
+
+  /** @param cacheBytes memory for kept moments. */
+  constructor(vae: Autoencoder, cacheBytes = 256 * 2 ** 20) {
+    this.#vae = vae;
+    this.#limit = cacheBytes;
+  }
+
+  /**
+   * A sample of the scaled latent of an image: [C, H/8, W/8] float32, without gradient.
+   *
+   * @param name names the image's content; the same name must always mean the same pixels.
+   */
+  encode(name: string, image: ChwImage, key: PosteriorKey): Tensor {
+    return noGrad(() =>
+      scope(() => {
+        const [mean, logvar] = this.#moments(name, image).chunk(2, 1);
+        const generator = keyedGenerator(
+          key.seed,
+          'posterior',
+          key.step,
+          key.pack,
+          key.image,
+          key.side,
+        );
+        const { dtype, device } = mean;
+        const noise = randn(mean.shape, { generator }).to({ dtype, device });
+        const z = mean.add(logvar.mul(0.5).exp().mul(noise));
+        return this.#vae.scale(z).squeeze(0).to('float32');
+      }),
+    );
+  }
+
+  #moments(name: string, image: ChwImage): Tensor {
+    const kept = this.#cache.get(name);
+    if (kept !== undefined) {
+      this.#cache.delete(name);
+      this.#cache.set(name, kept);
+      return kept;
+    }
+    const { width, height } = image;
+    const moments = this.#vae.moments(tensor(image.data, { shape: [1, 3, height, width] }));
+    if (moments.nbytes > this.#limit) return moments;
+    keep(moments);
+    this.#cache.set(name, moments);
+    this.#bytes += moments.nbytes;
+    for (const [oldest, old] of this.#cache) {
+      if (this.#bytes <= this.#limit) break;
+      this.#bytes -= old.nbytes;
+      this.#cache.delete(oldest);
+      old.dispose();
+    }
+    return moments;
+  }
+
+  /** Frees the kept moments. */
+  dispose(): void {
+    for (const moments of this.#cache.values()) moments.dispose();
+    this.#cache.clear();
+    this.#bytes = 0;
+  }
+}

@@ -1,0 +1,100 @@
+import {
+  type BoundaryTokens,
+  type PackConfig,
+  type PackedSequence,
+  SequencePacker,
+} from '../data/packing.js';
+import type { PixelMap } from '../data/sample.js';
+import type { PackedBatch } from '../models/bagel/batch.js';
+import { type LatentReduction, toLatentGrid } from '../reward/latent-grid.js';
+import { type Device, type Tensor, tensor } from '../torch/index.js';
+import { keyedNormal, keyedUniform } from './keyed-random.js';
+import type { PackedSample } from './pack-stream.js';
+
+/** What packing a step's samples needs besides the samples. */
+export interface RewardBatchOptions {
+  config: PackConfig;
+  tokens: BoundaryTokens;
+  /** Seed of dropout and time steps. */
+  seed: number;
+}
+
+/**
+ * Packs samples into one sequence. Whether a prompt is dropped and which time step an image gets
+ * depends only on the seed, the epoch and the sample's place in it.
+ */
+export function packRewardSamples(
+  samples: readonly PackedSample[],
+  options: RewardBatchOptions,
+): PackedSequence {
+  let place: [number, number] = [0, 0];
+  let draws = 0;
+  const packer = new SequencePacker(options.config, options.tokens, {
+    timestep: () => keyedNormal(options.seed, 'timestep', ...place, draws++),
+    uniform: () => keyedUniform(options.seed, 'dropout', ...place, draws++),
+  });
+  for (const { ref, sample } of samples) {
+    place = [ref.epoch, ref.index];
+    draws = 0;
+    packer.add(sample);
+  }
+  return packer.finish();
+}
+
+/** The index tensors of a packed sequence, without images; belongs in a scope. */
+export function batchTensors(sequence: PackedSequence, device: Device = 'cpu'): PackedBatch {
+  const ints = (values: readonly number[]): Tensor =>
+    tensor(BigInt64Array.from(values, BigInt), { shape: [values.length], dtype: 'int64', device });
+  const floats = (values: readonly number[]): Tensor =>
+    tensor(Float32Array.from(values), { shape: [values.length], device });
+  const batch: PackedBatch = {
+    sequenceLength: sequence.sequenceLength,
+    sampleLens: sequence.sampleLens,
+    splitLens: sequence.splitLens,
+    attnModes: sequence.attnModes,
+    packedPositionIds: ints(sequence.packedPositionIds),
+    packedTextIds: ints(sequence.packedTextIds),
+    packedTextIndexes: ints(sequence.packedTextIndexes),
+  };
+  if (sequence.ceLossIndexes.length > 0) {
+    batch.ceLossIndexes = ints(sequence.ceLossIndexes);
+    batch.packedLabelIds = ints(sequence.packedLabelIds);
+    batch.ceLossWeights = floats(sequence.ceLossWeights);
+  }
+  if (sequence.vaeImages.length > 0) {
+    batch.patchifiedVaeLatentShapes = sequence.patchifiedVaeLatentShapes;
+    batch.packedLatentPositionIds = ints(sequence.packedLatentPositionIds);
+    batch.packedVaeTokenIndexes = ints(sequence.packedVaeTokenIndexes);
+    batch.packedTimesteps = floats(sequence.packedTimesteps);
+    batch.mseLossIndexes = ints(sequence.mseLossIndexes);
+  }
+  return batch;
+}
+
+/** The reward map of an image (null for clean conditions) and its latent grid (rows, columns). */
+export interface RewardGrid {
+  map: PixelMap | null;
+  grid: readonly [number, number];
+}
+
+/**
+ * Rewards of all latent tokens of a batch, image after image, row by row: [tokens] float32.
+ * Images without a map get zeros; their tokens carry no flow loss.
+ */
+export function latentRewards(
+  images: readonly RewardGrid[],
+  reduction: LatentReduction,
+): Float32Array {
+  const parts = images.map(({ map, grid }) =>
+    map === null
+      ? new Float32Array(grid[0] * grid[1])
+      : toLatentGrid(map.data, { from: [map.height, map.width], to: grid }, reduction),
+  );
+  const out = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    out.set(part, offset);
+    offset += part.length;
+  }
+  return out;
+}
