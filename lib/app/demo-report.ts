@@ -1,8 +1,8 @@
 import path from 'node:path';
 import { readGenerationRecords } from '../data/generation-record.js';
-import { readImage, type RgbImage } from '../data/images.js';
+import { type RgbImage, readImage } from '../data/images.js';
 import type { Prompt } from '../data/prompts.js';
-import { readRewardRecords, type RewardRecord, type RewardRegion } from '../data/rewards.js';
+import { type RewardRecord, type RewardRegion, readRewardRecords } from '../data/rewards.js';
 import { GLOBAL_REWARD_NAME, globalScoreOf, paperRewardMap } from '../reward/reward-map.js';
 import { readBytes, writeFileAtomic } from '../util/files.js';
 import { type ContactCell, contactSheet } from './contact-sheet.js';
@@ -63,10 +63,7 @@ async function readPictures(out: string, round: number): Promise<Pictures> {
 }
 
 function headings(rounds: readonly number[]): string[] {
-  return rounds.map((round, i) => {
-    if (i === 0) return 'before';
-    return i === rounds.length - 1 ? `after round ${round - 1}` : `round ${round}`;
-  });
+  return rounds.map((round, i) => (i === 0 ? 'before' : `after round ${round - 1}`));
 }
 
 async function writeContactSheet(
@@ -104,14 +101,19 @@ async function writeHeatMaps({ out }: DemoReportInput, pictures: Pictures): Prom
     const picture = byFile.get(record.bad_image_file);
     if (picture === undefined) continue;
     const size = { width: picture.image.width, height: picture.image.height };
-    const map = paperRewardMap(record.vlm_rewards, size, globalScoreOf(record.vlm_rewards) as number);
+    const map = paperRewardMap(
+      record.vlm_rewards,
+      size,
+      globalScoreOf(record.vlm_rewards) as number,
+    );
     const span = Math.max(0.05, ...map.data.map(Math.abs));
     const png = await heatMap(picture.image, map, {
       title: 'Reward map',
       caption: record.prompt,
-      regions: regionsOf(record).map(({ object, bbox, score }) => ({
+      // The names an untrained model gives are noise; the records keep them.
+      regions: regionsOf(record).map(({ bbox, score }, i) => ({
         box: bbox,
-        label: printable(object),
+        label: `region ${i + 1}`,
         score,
       })),
       span,
@@ -125,11 +127,6 @@ async function writeHeatMaps({ out }: DemoReportInput, pictures: Pictures): Prom
 function regionsOf(record: RewardRecord): RewardRegion[] {
   const rewards = (record.vlm_rewards ?? []) as RewardRegion[];
   return rewards.filter(({ object }) => object !== GLOBAL_REWARD_NAME);
-}
-
-/** Text an untrained model wrote, without control characters. */
-function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Cn}\ufffd]/gu, '·');
 }
 
 async function writeLossCurve({ out, loop }: DemoReportInput): Promise<string | null> {
@@ -159,22 +156,25 @@ function demoPage(input: DemoReportInput, shown: Shown): Report {
   const { prompts, loop, model, seed } = input;
   const { parameters, architecture } = inspectModel(model);
   const total = Object.values(parameters).reduce((a, b) => a + b, 0);
-  const last = loop.rounds.findLast(({ train }) => train !== null);
+  const turns = shown.rounds.length - 1;
+  const steps = loop.rounds.reduce((sum, { train }) => sum + (train?.step ?? 0), 0);
   const names = headings(shown.rounds);
   const picture = (of: Pictures, id: string, name: string): ReportImage[] => {
     const found = of.get(id);
     if (found === undefined) return [];
-    return [{ data: readBytes(found.file), alt: `picture ${name}`, caption: name, pixelated: true }];
+    return [
+      { data: readBytes(found.file), alt: `picture ${name}`, caption: name, pixelated: true },
+    ];
   };
   return {
-    title: 'SRUM: one turn of the loop',
+    title: turns === 1 ? 'SRUM: one turn of the loop' : `SRUM: ${turns} turns of the loop`,
     subtitle:
       'A model draws, grades its own pictures region by region, and is trained on the grades. All of it ran on this machine.',
     warnings: [UNTRAINED],
     facts: [
       { label: 'prompts', value: String(prompts.length) },
-      { label: 'rounds', value: String(shown.rounds.length - 1) },
-      { label: 'training steps', value: String(last?.train?.step ?? 0) },
+      { label: 'rounds', value: String(turns) },
+      { label: 'training steps', value: String(steps) },
       { label: 'parameters', value: total.toLocaleString('en-US') },
       { label: 'seed', value: String(seed) },
     ],
@@ -201,7 +201,7 @@ function demoPage(input: DemoReportInput, shown: Shown): Report {
         blocks: [
           {
             kind: 'text',
-            text: 'Boxes were proposed, the model named and graded each, and graded the layout. Blue is rewarded, red is discouraged; the colours show the map that training used.',
+            text: 'Boxes were proposed, the model named and graded each, and graded the layout. Blue is rewarded, red is discouraged; the colours show the map that training used. The names and reasons, noise with this model, are in round-1/score/rewards.jsonl.',
           },
           {
             kind: 'images',
@@ -217,13 +217,11 @@ function demoPage(input: DemoReportInput, shown: Shown): Report {
               columns: ['prompt', 'region', { title: 'score', score: true }],
               rows: shown.heat.flatMap(({ record }) => [
                 [record.prompt ?? '', 'layout', globalScoreOf(record.vlm_rewards) as number | null],
-                ...regionsOf(record).map(
-                  ({ bbox, score }, i): [string, string, number] => [
-                    '',
-                    `region ${i + 1} [${bbox.join(', ')}]`,
-                    score,
-                  ],
-                ),
+                ...regionsOf(record).map(({ bbox, score }, i): [string, string, number] => [
+                  '',
+                  `region ${i + 1} [${bbox.join(', ')}]`,
+                  score,
+                ]),
               ]),
             },
           },

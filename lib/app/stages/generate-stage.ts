@@ -1,0 +1,156 @@
+import { encodePng } from '../../data/images.js';
+import type { Prompt } from '../../data/prompts.js';
+import { InterleaveInferencer } from '../../generate/inferencer.js';
+import { type InferenceInput, resolveOptions } from '../../generate/options.js';
+import { latentDownsample } from '../../models/bagel/config.js';
+import { readModelConfig } from '../../models/bagel/load.js';
+import { ConfigError, DataError } from '../../util/errors.js';
+import type { StoredItem } from './item-records.js';
+import { itemSeed } from './item-seed.js';
+import { type ItemEvent, runItemStage, type StageItem, type StageReport } from './item-stage.js';
+import {
+  type ModelOptions,
+  type ModelSession,
+  modelFingerprint,
+  openModel,
+  resolveModelDir,
+  resolvePlace,
+} from './model-session.js';
+import type { Shard } from './shard.js';
+
+/** The file later stages read. */
+export const OUTPUT_FILE = 'output.jsonl';
+
+export interface GenerateOptions extends ModelOptions {
+  prompts: readonly Prompt[];
+  out: string;
+  seed: number;
+  /** Pictures per prompt. */
+  numImages: number;
+  /** Sampler and text options under the reference's names. */
+  inference: InferenceInput;
+  shard?: Shard;
+  force?: boolean;
+  overwrite?: boolean;
+  signal?: AbortSignal;
+  onItem?: (event: ItemEvent) => void;
+  /** Told once when the model is being loaded. */
+  onLoad?: () => void;
+}
+
+interface Job {
+  prompt: Prompt;
+  sample: number;
+  seed: number;
+  file: string;
+}
+
+/**
+ * One picture (or several) per prompt, with a record each, in the folder `out`:
+ * `<Question_id>.png` (`<Question_id>.s1.png` for the second sample) and `output.jsonl`.
+ */
+export async function generateStage(options: GenerateOptions): Promise<StageReport> {
+  const settings = resolveOptions({ ...options.inference, understanding_output: false }, false);
+  const dir = resolveModelDir(options.model);
+  const model = modelFingerprint(dir);
+  const { device, dtype } = resolvePlace(options);
+  checkImageSize(settings.image_shapes, dir);
+  let session: ModelSession | null = null;
+  try {
+    return await runItemStage<Job>({
+      stage: 'generate',
+      stage_version: 1,
+      model,
+      settings: { ...settings, seed: options.seed, dtype, device: device.split(':')[0] },
+      folder: options.out,
+      items: jobs(options),
+      shard: options.shard,
+      force: options.force,
+      overwrite: options.overwrite,
+      signal: options.signal,
+      onItem: options.onItem,
+      prepare: () => {
+        options.onLoad?.();
+        session = openModel({ ...options, model: dir, device, dtype });
+      },
+      work: async ({ value }) => draw(session as ModelSession, value, options.inference),
+      views: (items: StoredItem[]) => [
+        { file: OUTPUT_FILE, records: items.map((item) => item.record) },
+      ],
+    });
+  } finally {
+    (session as ModelSession | null)?.dispose();
+  }
+}
+
+function jobs(options: GenerateOptions): Array<StageItem<Job>> {
+  return options.prompts.flatMap((prompt) =>
+    Array.from({ length: options.numImages }, (_, sample) => {
+      const key = sample === 0 ? `${prompt.Question_id}` : `${prompt.Question_id}.s${sample}`;
+      const seed = itemSeed(options.seed, 'generate', prompt.Question_id, sample);
+      return {
+        key,
+        order: [prompt.original_index, sample],
+        identity: () => ({ prompt: prompt.Question, category: prompt.Category, sample, seed }),
+        value: { prompt, sample, seed, file: `${key}.png` },
+      };
+    }),
+  );
+}
+
+/** Draws one picture and describes it. */
+async function draw(session: ModelSession, job: Job, inference: InferenceInput) {
+  const inferencer = new InterleaveInferencer(session.parts);
+  const { prompt, seed, sample, file } = job;
+  const result = await inferencer.interleaveInference([prompt.Question], inference, {
+    seeds: [seed],
+  });
+  const { image, text, truncated } = result;
+  if (image === undefined) {
+    throw new DataError('ERR_NO_IMAGE', 'the model gave no picture', { key: file });
+  }
+  const { seed: _, understanding_output: __, image_shapes, ...settings } = result.settings;
+  const detailed = text === undefined ? null : detailedPrompt(text);
+  const record: Record<string, unknown> = {
+    prompt_id: prompt.Question_id,
+    image_file: file,
+    original_prompt: prompt.Question,
+    ...(detailed === null ? {} : { detailed_prompt: detailed }),
+    ...(text === undefined ? {} : { think_output: text, think_truncated: truncated === true }),
+    category: prompt.Category,
+    sample_index: sample,
+    seed,
+    width: image_shapes[1],
+    height: image_shapes[0],
+    settings,
+  };
+  const data = await encodePng(image, {
+    text: { prompt: prompt.Question, seed: String(seed), settings: JSON.stringify(settings) },
+  });
+  return { record, files: [{ name: file, data }] };
+}
+
+/**
+ * What a thought says after the words `detailed prompt:`, up to the first blank line.
+ *
+ * @returns null when it says no such thing; never a sentence in place of it.
+ */
+export function detailedPrompt(thought: string): string | null {
+  const match = /detailed prompt:(.*?)(?:\n\s*\n|<\/think>|$)/is.exec(thought);
+  const text = match?.[1].trim() ?? '';
+  return text === '' ? null : text;
+}
+
+/** @throws ConfigError for a size the model cannot draw, before anything is loaded. */
+function checkImageSize([height, width]: readonly [number, number], dir: string): void {
+  const config = readModelConfig(dir);
+  const cell = latentDownsample(config);
+  const most = cell * config.bagel.max_latent_size;
+  const fits = (side: number) => side % cell === 0 && side <= most;
+  if (fits(height) && fits(width)) return;
+  throw new ConfigError('ERR_IMAGE_SIZE', 'the model cannot draw pictures of this size', {
+    key: 'image_size',
+    expected: `multiples of ${cell} up to ${most}`,
+    found: `${height}x${width}`,
+  });
+}

@@ -1,0 +1,178 @@
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { loadTokenizer, type Tokenizer } from '../../data/tokenizer.js';
+import { ImageTransform } from '../../data/transforms.js';
+import type { InferencerParts } from '../../generate/inferencer.js';
+import type { Autoencoder } from '../../models/bagel/autoencoder.js';
+import type { Bagel } from '../../models/bagel/bagel.js';
+import { type Config, latentDownsample } from '../../models/bagel/config.js';
+import { loadBagel, MODEL_FILES, TOKENIZER_FILES } from '../../models/bagel/load.js';
+import { MANIFEST_FILE } from '../../models/bagel/manifest.js';
+import { createTinyModel, TINY_VERSION } from '../../models/bagel/presets.js';
+import { cacheRoot, packageRoot } from '../../native/paths.js';
+import { cudaAvailable, type DType, setNumThreads } from '../../torch/index.js';
+import { CheckpointError, ConfigError } from '../../util/errors.js';
+
+/** Which model is used, and how. */
+export interface ModelOptions {
+  /** A model directory in the BAGEL layout, or `tiny` for the embedded untrained model. */
+  model: string;
+  /** `cpu`, `cuda`, `cuda:1`. Default: `cuda` where there is one. */
+  device?: string;
+  /** Default: float32 on the CPU, bfloat16 elsewhere. */
+  dtype?: DType;
+  /** Threads of the CPU operators. */
+  threads?: number;
+}
+
+/** Name by which the embedded model is asked for. */
+export const TINY_MODEL = 'tiny';
+
+/** Folder of the embedded model's tokenizer. */
+export function tinyTokenizerDir(): string {
+  return path.join(packageRoot(), 'assets', 'tiny');
+}
+
+/** The directory of a model; `tiny` is created in the cache at its first use. */
+export function resolveModelDir(model: string): string {
+  if (model !== TINY_MODEL) return model;
+  const dir = path.join(cacheRoot(), 'models', `tiny-v${TINY_VERSION}`);
+  createTinyModel(dir, tinyTokenizerDir());
+  return dir;
+}
+
+/** The device and precision that will be used. @throws ConfigError for a CUDA device that is not there. */
+export function resolvePlace(options: Pick<ModelOptions, 'device' | 'dtype'>): {
+  device: string;
+  dtype: DType;
+} {
+  const device = options.device ?? (cudaAvailable() ? 'cuda' : 'cpu');
+  if (device.startsWith('cuda') && !cudaAvailable()) {
+    throw new ConfigError('ERR_NO_CUDA', 'there is no CUDA device', {
+      key: 'device',
+      found: device,
+      hint: 'Run `srum doctor` to see why, or use --device cpu.',
+    });
+  }
+  return { device, dtype: options.dtype ?? (device === 'cpu' ? 'float32' : 'bfloat16') };
+}
+
+/** A model that is ready to draw, look and answer. */
+export class ModelSession {
+  readonly dir: string;
+  readonly config: Config;
+  readonly tokenizer: Tokenizer;
+  readonly parts: InferencerParts;
+  readonly #owned: Array<Bagel | Autoencoder>;
+
+  constructor(dir: string, model: Bagel, vae: Autoencoder | null, tokenizer: Tokenizer) {
+    this.dir = dir;
+    this.config = model.config;
+    this.tokenizer = tokenizer;
+    this.#owned = vae === null ? [model] : [model, vae];
+    this.parts = {
+      model,
+      vae: vae ?? undefined,
+      tokenizer,
+      special: tokenizer.special,
+      ...imageTransforms(model.config),
+    };
+  }
+
+  /** Frees the weights. */
+  dispose(): void {
+    for (const part of this.#owned) part.dispose();
+  }
+}
+
+/** Loads a model. @throws CheckpointError, ConfigError */
+export function openModel(options: ModelOptions): ModelSession {
+  const dir = resolveModelDir(options.model);
+  const place = resolvePlace(options);
+  if (options.threads !== undefined) setNumThreads(options.threads);
+  const { bagel, vae, tokenizerDir } = loadBagel(dir, place);
+  if (tokenizerDir === null) {
+    throw new CheckpointError('ERR_NO_TOKENIZER', 'the model directory has no tokenizer', {
+      file: dir,
+      expected: 'tokenizer.json, or vocab.json and merges.txt',
+    });
+  }
+  return new ModelSession(dir, bagel, vae, loadTokenizer(tokenizerDir));
+}
+
+/**
+ * The image transforms of the reference's programs in terms of the position tables: pictures up to
+ * the table's side, from half of it (VAE) or 16 of 70 patches (vision tower). For BAGEL-7B this gives
+ * its own 1024/512/16 and 980/224/14.
+ */
+export function imageTransforms(
+  config: Config,
+): Pick<InferencerParts, 'vaeTransform' | 'vitTransform'> {
+  const cell = latentDownsample(config);
+  const { max_latent_size: latents, vit_max_num_patch_per_side: patches } = config.bagel;
+  const patch = config.vit.patch_size;
+  return {
+    vaeTransform: new ImageTransform({
+      max_image_size: latents * cell,
+      min_image_size: Math.max(1, Math.floor(latents / 2)) * cell,
+      image_stride: cell,
+    }),
+    vitTransform: new ImageTransform({
+      max_image_size: patches * patch,
+      min_image_size: Math.max(1, Math.round((patches * 16) / 70)) * patch,
+      image_stride: patch,
+    }),
+  };
+}
+
+/** Files up to this size are hashed whole; of larger ones the header and blocks at even distances. */
+const WHOLE = 256 * 2 ** 20;
+const BLOCK = 2 ** 20;
+const BLOCKS = 64;
+
+/**
+ * Fingerprint of a model directory: names, sizes and contents of its files, of weights above 256 MB
+ * only samples (a 29 GB file would take a minute to read). Moving or renaming the directory does not
+ * change it, training or converting the model does.
+ *
+ * @throws CheckpointError when the directory cannot be read.
+ */
+export function modelFingerprint(model: string): string {
+  const dir = resolveModelDir(model);
+  let names: string[];
+  try {
+    names = fs.readdirSync(dir);
+  } catch (cause) {
+    throw new CheckpointError(
+      'ERR_NO_MODEL',
+      'the model directory cannot be read',
+      { file: dir, hint: 'Give the directory that holds llm_config.json and the weights.' },
+      { cause },
+    );
+  }
+  const known = new Set<string>([...Object.values(MODEL_FILES), ...TOKENIZER_FILES, MANIFEST_FILE]);
+  const hash = createHash('sha256');
+  for (const name of names.sort()) {
+    if (!known.has(name) && !/\.safetensors(\.index\.json)?$/.test(name)) continue;
+    hash.update(`${name}\0${hashFile(path.join(dir, name))}\n`);
+  }
+  return hash.digest('hex');
+}
+
+function hashFile(file: string): string {
+  const hash = createHash('sha256');
+  const fd = fs.openSync(file, 'r');
+  try {
+    const { size } = fs.fstatSync(fd);
+    hash.update(`${size}\0`);
+    const step = size <= WHOLE ? BLOCK : Math.floor((size - BLOCK) / (BLOCKS - 1));
+    const buffer = Buffer.allocUnsafe(BLOCK);
+    for (let at = 0; at < size; at += step) {
+      hash.update(buffer.subarray(0, fs.readSync(fd, buffer, 0, BLOCK, at)));
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+  return hash.digest('hex');
+}

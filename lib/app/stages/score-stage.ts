@@ -1,0 +1,267 @@
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { type GenerationRecord, readGenerationRecords } from '../../data/generation-record.js';
+import { imagePath } from '../../data/image-folder.js';
+import { readImage } from '../../data/images.js';
+import { BagelJudgeModel } from '../../reward/bagel-judge-model.js';
+import { Judge, type JudgeOptions, type RawRewardRecord } from '../../reward/judge.js';
+import { promptVersion } from '../../reward/judge-prompts.js';
+import { BoxesProposer } from '../../reward/propose.js';
+import { GLOBAL_REWARD_NAME } from '../../reward/reward-map.js';
+import { TokenVocabulary } from '../../reward/token-vocabulary.js';
+import {
+  formatTrainingRecord,
+  type RawInput,
+  type TrainingRecord,
+} from '../../reward/training-record.js';
+import { DataError } from '../../util/errors.js';
+import type { StoredItem } from './item-records.js';
+import { itemSeed } from './item-seed.js';
+import {
+  type ItemEvent,
+  type RejectedInput,
+  runItemStage,
+  type StageItem,
+  type StageReport,
+} from './item-stage.js';
+import {
+  type ModelOptions,
+  type ModelSession,
+  modelFingerprint,
+  openModel,
+  resolveModelDir,
+  resolvePlace,
+} from './model-session.js';
+import type { Shard } from './shard.js';
+
+/** Everything the judge said, one record per picture. */
+export const RAW_REWARDS_FILE = 'rewards_raw.jsonl';
+/** The reward records training reads, in the reference's final format. */
+export const REWARDS_FILE = 'rewards.jsonl';
+
+/** How the judge is asked. */
+export interface ScoreSettings
+  extends Pick<
+    JudgeOptions,
+    | 'regions'
+    | 'layout'
+    | 'think'
+    | 'maxRegionTokens'
+    | 'maxLayoutTokens'
+    | 'maxThinkTokens'
+    | 'maxObjectBytes'
+    | 'maxReasonBytes'
+    | 'coordinates'
+  > {
+  maxRegions: number;
+  /** Draw answers instead of taking the likeliest. */
+  doSample?: boolean;
+  textTemperature?: number;
+  /** Leave out records whose layout score is exactly 0, as the released formatter does. */
+  dropZeroGlobal?: boolean;
+}
+
+export interface ScoreOptions extends ModelOptions {
+  /** The `output.jsonl` of a generation. */
+  input: string;
+  /** Folder of the pictures; default: that of `input`. */
+  images?: string;
+  out: string;
+  seed: number;
+  limit?: number;
+  settings: ScoreSettings;
+  shard?: Shard;
+  force?: boolean;
+  overwrite?: boolean;
+  signal?: AbortSignal;
+  onItem?: (event: ItemEvent) => void;
+  onLoad?: () => void;
+}
+
+/** A stage report with what became of the training records. */
+export interface ScoreReport extends StageReport {
+  /** Records in `rewards.jsonl`. */
+  rewards: number;
+  /** Scored pictures without a training record, and why. */
+  unusable: Array<{ item: string; reason: string }>;
+  /** Mean scores over all records; null without any. */
+  mean_layout_score: number | null;
+  mean_region_score: number | null;
+}
+
+interface Job {
+  record: GenerationRecord;
+  file: string;
+  seed: number;
+}
+
+/** Scores every picture of a generation with the model's own understanding side. */
+export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
+  const dir = resolveModelDir(options.model);
+  const { device, dtype } = resolvePlace(options);
+  const { maxRegions, doSample, textTemperature, dropZeroGlobal, ...asked } = options.settings;
+  const { items, rejected } = readJobs(options);
+  const proposer = new BoxesProposer({ maxRegions });
+  let session: ModelSession | null = null;
+  let judge: Judge | null = null;
+  let stored: StoredItem[] = [];
+  try {
+    const report = await runItemStage<Job>({
+      stage: 'score',
+      stage_version: 1,
+      model: modelFingerprint(dir),
+      settings: {
+        ...asked,
+        proposer: proposer.name,
+        max_regions: maxRegions,
+        do_sample: doSample ?? false,
+        text_temperature: doSample ? textTemperature : undefined,
+        prompt_version: promptVersion,
+        seed: options.seed,
+        dtype,
+        device: device.split(':')[0],
+      },
+      folder: options.out,
+      items,
+      rejected,
+      shard: options.shard,
+      force: options.force,
+      overwrite: options.overwrite,
+      signal: options.signal,
+      onItem: options.onItem,
+      prepare: () => {
+        options.onLoad?.();
+        session = openModel({ ...options, model: dir, device, dtype });
+        const vocabulary = new TokenVocabulary(session.tokenizer.tokenBytes());
+        const sampling = { do_sample: doSample ?? false, temperature: textTemperature };
+        judge = new Judge(new BagelJudgeModel(session.parts, vocabulary, sampling), asked);
+      },
+      work: async ({ value }) => {
+        const image = await readImage(value.file);
+        const regions = asked.regions === false ? [] : await proposer.propose(image);
+        const raw = await (judge as unknown as Judge).score(image, {
+          imageFile: value.record.image_file,
+          prompt: value.record.original_prompt,
+          regions,
+          seed: value.seed,
+        });
+        if (raw.status === 'failed') throw failedScore(raw);
+        return { record: { ...raw }, files: [] };
+      },
+      views: (all) => {
+        stored = all;
+        return [
+          { file: RAW_REWARDS_FILE, records: all.map((item) => item.record) },
+          { file: REWARDS_FILE, records: format(all, dropZeroGlobal).records },
+        ];
+      },
+    });
+    return { ...report, ...summarise(format(stored, dropZeroGlobal)) };
+  } finally {
+    (session as ModelSession | null)?.dispose();
+  }
+}
+
+/** The pictures to score, and the inputs that are none. */
+function readJobs(options: ScoreOptions): {
+  items: Array<StageItem<Job>>;
+  rejected: RejectedInput[];
+} {
+  const { records, problems } = readGenerationRecords(options.input);
+  if (records.length === 0 && problems.length === 0) {
+    throw new DataError('ERR_NO_RECORDS', 'the generation has no records', {
+      file: options.input,
+      expected: 'at least one line',
+    });
+  }
+  const rejected = problems.map(({ line, reason }) => ({ key: `line ${line}`, reason }));
+  const folder = options.images ?? path.dirname(options.input);
+  const seen = new Map<string, number>();
+  const items: Array<StageItem<Job>> = [];
+  for (const [index, { line, value }] of records.entries()) {
+    if (options.limit !== undefined && items.length >= options.limit) break;
+    const name = value.image_file;
+    const before = seen.get(name);
+    if (before !== undefined) {
+      const reason = `the picture ${name} was already in line ${before}`;
+      rejected.push({ key: `line ${line}`, reason });
+      continue;
+    }
+    seen.set(name, line);
+    // Pictures may lie in sub-folders; their records do not.
+    const key = name.replace(/[/\\]/g, '__');
+    let file: string;
+    try {
+      file = imagePath(folder, name);
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error;
+      rejected.push({ key: `line ${line}`, reason: error.message });
+      continue;
+    }
+    const seed = itemSeed(options.seed, 'score', name);
+    items.push({
+      key,
+      order: [index],
+      identity: () => ({
+        image_file: name,
+        prompt: value.original_prompt,
+        seed,
+        sha256: contentHash(file),
+      }),
+      value: { record: value, file, seed },
+    });
+  }
+  return { items, rejected };
+}
+
+/** Hash of a picture's file, so that one that was drawn again is scored again; null when it is missing. */
+function contentHash(file: string): string | null {
+  try {
+    return createHash('sha256').update(fs.readFileSync(file)).digest('hex');
+  } catch {
+    // Why it cannot be read is told when the item is worked on.
+    return null;
+  }
+}
+
+function failedScore(raw: RawRewardRecord): DataError {
+  const problems = [raw.global_layout_reward?.problem, ...raw.vlm_rewards.map((r) => r.problem)];
+  return new DataError('ERR_NO_SCORE', 'the judge gave no score', {
+    key: raw.image_file,
+    found: problems.find((problem) => problem !== undefined) ?? 'nothing was asked',
+  });
+}
+
+interface Formatted {
+  records: TrainingRecord[];
+  unusable: Array<{ item: string; reason: string }>;
+}
+
+function format(stored: readonly StoredItem[], dropZeroGlobal = false): Formatted {
+  const out: Formatted = { records: [], unusable: [] };
+  for (const { key, record } of stored) {
+    const result = formatTrainingRecord(record as unknown as RawInput, {
+      drop_zero_global: dropZeroGlobal,
+    });
+    if (result.record === null) out.unusable.push({ item: key, reason: result.reason });
+    else out.records.push(result.record);
+  }
+  return out;
+}
+
+function summarise({ records, unusable }: Formatted) {
+  const rewards = records.flatMap((record) => record.vlm_rewards);
+  const mean = (layout: boolean): number | null => {
+    const scores = rewards
+      .filter((reward) => (reward.object === GLOBAL_REWARD_NAME) === layout)
+      .map((reward) => reward.score);
+    return scores.length === 0 ? null : scores.reduce((a, b) => a + b, 0) / scores.length;
+  };
+  return {
+    rewards: records.length,
+    unusable,
+    mean_layout_score: mean(true),
+    mean_region_score: mean(false),
+  };
+}

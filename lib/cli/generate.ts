@@ -1,0 +1,67 @@
+import path from 'node:path';
+import type { Command } from 'commander';
+import { readPrompts } from '../data/prompts.js';
+import {
+  addItemOptions,
+  addModelOptions,
+  addSamplerOptions,
+  addTextOptions,
+  type InferenceFlags,
+  type ItemFlags,
+  imageSize,
+  inferenceInput,
+  type ModelFlags,
+  whole,
+} from './options.js';
+import { action } from './run-command.js';
+import { describeStage, itemProgress, stageExitCode } from './stage-output.js';
+
+interface Flags extends ModelFlags, InferenceFlags, ItemFlags {
+  prompts: string;
+  numImages: number;
+}
+
+export function addGenerate(program: Command): void {
+  const command = program
+    .command('generate')
+    .summary('draw a picture for every prompt of a list')
+    .description(
+      'Draws a picture for every prompt of a list: <out>/<Question_id>.png and <out>/output.jsonl. ' +
+        'The list is a JSON array of {Question, Category, Question_id}, the same as JSON lines, or a ' +
+        'text file with one prompt a line. A run that was stopped goes on where it was; with the ' +
+        'variables RANK and WORLD_SIZE (or those of Slurm and MPI) several processes share the work.',
+    )
+    .requiredOption('--prompts <file>', 'the prompt list (.json, .jsonl, .txt)')
+    .requiredOption('--out <dir>', 'folder of the pictures')
+    .option('--num-images <n>', 'pictures per prompt', whole(1), 1)
+    .option('--image-size <HxW>', 'height and width (default: 1024x1024)', imageSize);
+  addModelOptions(addItemOptions(addTextOptions(addSamplerOptions(command))))
+    .addHelpText(
+      'after',
+      '\nExample:\n' +
+        '  srum generate --model models/BAGEL-7B-MoT --prompts train_comp.json --out out/round-1 --think',
+    )
+    .action(
+      action<Flags>(async (context, flags) => {
+        const prompts = readPrompts(flags.prompts).slice(0, flags.limit);
+        const { generateStage, OUTPUT_FILE } = await import('../app/stages/generate-stage.js');
+        const { shardFromEnv } = await import('../app/stages/shard.js');
+        const progress = itemProgress(context, 'generate');
+        const report = await generateStage({
+          ...flags,
+          prompts,
+          inference: inferenceInput(flags),
+          shard: shardFromEnv(process.env),
+          signal: context.signal,
+          onItem: progress.onItem,
+          onLoad: () => context.note(`loading ${flags.model}`),
+        }).finally(progress.stop);
+        const output = path.join(flags.out, OUTPUT_FILE);
+        return {
+          json: { ...report, output },
+          text: `${describeStage(report)}\n${output}`,
+          exitCode: stageExitCode(report),
+        };
+      }),
+    );
+}

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { readImage, writePng } from '../../lib/data/images.js';
+import { srum, srumJson, workplace } from './srum.js';
+
+describe('cli/ask, edit, inspect', function () {
+  this.timeout(120_000);
+  let place: Awaited<ReturnType<typeof workplace>>;
+  const at = (...parts: string[]) => path.join(place.dir, ...parts);
+  const model = () => ['--model', place.model, '--device', 'cpu'];
+
+  before(async () => {
+    place = await workplace();
+    const data = Uint8Array.from({ length: 90 * 60 * 3 }, (_, i) => (i * 7) % 256);
+    await writePng(at('photo.png'), { width: 90, height: 60, data });
+  });
+  after(() => fs.rmSync(place.dir, { recursive: true, force: true }));
+
+  it('ask answers, the same for the same seed', async () => {
+    const ask = ['ask', at('photo.png'), 'What is this?', ...model(), '--max-think-token-n', '12'];
+    const first = await srumJson([...ask, '--do-sample', '--text-temperature', '1']);
+    assert.equal(first.code, 0, first.stderr);
+    assert.equal(typeof first.json.answer, 'string');
+    assert.equal(first.json.thought, null);
+    assert.equal(first.json.settings.do_sample, true);
+    const again = await srumJson([...ask, '--do-sample', '--text-temperature', '1']);
+    assert.equal(again.json.answer, first.json.answer);
+    const people = await srum([...ask, '--do-sample', '--text-temperature', '1']);
+    assert.ok(people.stdout.startsWith(first.json.answer));
+  });
+
+  it('edit writes a picture of the input’s shape', async () => {
+    const edit = ['edit', at('photo.png'), 'make it snow', ...model(), '--num-timesteps', '3'];
+    const { code, json, stderr } = await srumJson([...edit, '--out', at('snow.png')]);
+    assert.equal(code, 0, stderr);
+    assert.equal(json.settings.cfg_renorm_type, 'text_channel');
+    const image = await readImage(at('snow.png'));
+    assert.deepEqual([image.width, image.height], [json.width, json.height]);
+    assert.ok(image.width > image.height);
+  });
+
+  it('both refuse pictures that cannot be read', async () => {
+    fs.writeFileSync(at('broken.png'), 'no picture');
+    for (const [file, code] of [
+      ['broken.png', 'ERR_IMAGE_UNREADABLE'],
+      ['missing.png', 'ERR_NO_FILE'],
+    ]) {
+      const asked = await srumJson(['ask', at(file), 'What?', ...model()]);
+      assert.deepEqual([asked.code, asked.json.error.code], [1, code]);
+      const edited = await srumJson(['edit', at(file), 'x', ...model(), '--out', at('x.png')]);
+      assert.deepEqual([edited.code, edited.json.error.code], [1, code]);
+    }
+    assert.equal(fs.existsSync(at('x.png')), false);
+  });
+
+  it('inspect counts parameters and reports keys', async () => {
+    const { code, json } = await srumJson(['inspect', place.model, '--tensors']);
+    assert.equal(code, 0);
+    assert.equal(json.loadable, true);
+    assert.equal(json.architecture.llm.hidden_size, 64);
+    const counted = json.tensors.reduce(
+      (sum: number, t: { shape: number[] }) => sum + t.shape.reduce((a, b) => a * b, 1),
+      0,
+    );
+    const { autoencoder, ...parts } = json.parameters;
+    assert.ok(autoencoder > 0);
+    assert.equal(
+      Object.values(parts as Record<string, number>).reduce((a, b) => a + b),
+      counted,
+    );
+    const text = await srum(['inspect', place.model]);
+    assert.match(text.stdout, /generation expert +[\d,]+/);
+    assert.match(text.stdout, /0 missing, 0 extra, 0 of the wrong shape/);
+  });
+
+  it('inspect tells a truncated weight file and missing keys apart from a whole model', async () => {
+    fs.cpSync(place.model, at('cut'), { recursive: true });
+    const weights = at('cut', 'ema.safetensors');
+    fs.truncateSync(weights, fs.statSync(weights).size - 1000);
+    const cut = await srumJson(['inspect', at('cut')]);
+    assert.deepEqual([cut.code, cut.json.error.code], [1, 'ERR_SAFETENSORS']);
+    const config = JSON.parse(fs.readFileSync(at('model', 'llm_config.json'), 'utf8'));
+    fs.cpSync(place.model, at('deeper'), { recursive: true });
+    const deeper = { ...config, num_hidden_layers: config.num_hidden_layers + 1 };
+    fs.writeFileSync(at('deeper', 'llm_config.json'), JSON.stringify(deeper));
+    const missing = await srumJson(['inspect', at('deeper')]);
+    assert.equal(missing.code, 1);
+    assert.equal(missing.json.loadable, false);
+    assert.ok(missing.json.keys.missing.length > 0);
+    assert.deepEqual(missing.json.keys.unexpected, []);
+  });
+});
