@@ -24,9 +24,13 @@ async function findOrFetchLibTorch(): Promise<LibTorch> {
   if (found) return found;
   const chosen = candidates.find((candidate) => candidate.source === 'SRUM_LIBTORCH');
   if (chosen) {
-    throw new NativeError('ERR_LIBTORCH_MISSING', `SRUM_LIBTORCH=${chosen.place} ${chosen.refused}`, {
-      hint: 'Point it at the folder that holds lib/ and include/, or unset it.',
-    });
+    throw new NativeError(
+      'ERR_LIBTORCH_MISSING',
+      `SRUM_LIBTORCH=${chosen.place} ${chosen.refused}`,
+      {
+        hint: 'Point it at the folder that holds lib/ and include/, or unset it.',
+      },
+    );
   }
   log(`no LibTorch yet; looked at:${candidates.map(describeCandidate).join('')}`);
   return installLibTorch({ log });
@@ -35,9 +39,15 @@ async function findOrFetchLibTorch(): Promise<LibTorch> {
 /** Loads a new binary in a process of its own before anything relies on it. */
 function tryOut(addon: BuildResult, libtorch: LibTorch): void {
   if (addon.did === 'nothing') return;
-  const result = probeAddon({ ...process.env, SRUM_LIBTORCH: libtorch.root, SRUM_ADDON: addon.file });
+  const result = probeAddon({
+    ...process.env,
+    SRUM_LIBTORCH: libtorch.root,
+    SRUM_ADDON: addon.file,
+  });
   if (typeof result === 'string') {
-    throw new NativeError('ERR_ADDON_LOAD', `the addon does not load: ${result}`, { file: addon.file });
+    throw new NativeError('ERR_ADDON_LOAD', `the addon does not load: ${result}`, {
+      file: addon.file,
+    });
   }
 }
 
@@ -63,7 +73,9 @@ function generateDeclarations(addon: BuildResult, libtorch: LibTorch): void {
 
 /** Compiles the TypeScript when a source was added, changed or removed. */
 function compileTypeScript(): void {
-  const sources = ['lib', 'scripts', 'test'].flatMap((folder) => listSources(path.join(root, folder)));
+  const sources = ['lib', 'scripts', 'test'].flatMap((folder) =>
+    listSources(path.join(root, folder)),
+  );
   const configs = ['tsconfig.json', 'tsconfig.base.json', 'package-lock.json'];
   const stampFile = path.join(dist, '.sources-stamp');
   const stamp = hashOf(

@@ -178,21 +178,28 @@ function prune(folder: string): void {
 function requireTools(tool: BuildTool, env: Env): void {
   const missing: string[] = [];
   const check = (command: string, what: string): void => {
-    if (spawnSync(command, ['--version'], { env: env as NodeJS.ProcessEnv }).error) missing.push(what);
+    if (spawnSync(command, ['--version'], { env: env as NodeJS.ProcessEnv }).error)
+      missing.push(what);
   };
   check(compilerCommand(env), 'a C++20 compiler (g++)');
   if (tool === 'cmake-js') check('cmake', 'cmake');
   else check('make', 'make');
   if (missing.length > 0) {
-    throw new NativeError('ERR_BUILD_TOOLS', `cannot build the addon: ${missing.join(' and ')} missing`, {
-      hint: 'On Debian or Ubuntu run sudo apt-get install g++ cmake make.',
-    });
+    throw new NativeError(
+      'ERR_BUILD_TOOLS',
+      `cannot build the addon: ${missing.join(' and ')} missing`,
+      {
+        hint: 'On Debian or Ubuntu run sudo apt-get install g++ cmake make.',
+      },
+    );
   }
 }
 
 /** Folder of an installed package, found from the package that is built. */
 function dependency(root: string, name: string): string {
-  return path.dirname(createRequire(path.join(root, 'package.json')).resolve(`${name}/package.json`));
+  return path.dirname(
+    createRequire(path.join(root, 'package.json')).resolve(`${name}/package.json`),
+  );
 }
 
 function jobs(): number {
@@ -231,9 +238,11 @@ async function buildWithCmake(job: BuildJob, onLine: (line: string) => void): Pr
     freshStart();
     configured = await run(['configure', ...settings]);
   }
-  if (configured.status !== 0) throw buildError(job, `cmake ended with ${configured.status}`, configured.output);
+  if (configured.status !== 0)
+    throw buildError(job, `cmake ended with ${configured.status}`, configured.output);
   const built = await run(['build', '--parallel', String(jobs())]);
-  if (built.status !== 0) throw buildError(job, `the build ended with ${built.status}`, built.output);
+  if (built.status !== 0)
+    throw buildError(job, `the build ended with ${built.status}`, built.output);
 }
 
 async function buildWithGyp(job: BuildJob, onLine: (line: string) => void): Promise<void> {
@@ -263,15 +272,22 @@ async function buildWithGyp(job: BuildJob, onLine: (line: string) => void): Prom
     onLine,
   });
   if (built.missing) throw buildError(job, 'node-gyp is missing', '');
-  if (built.status !== 0) throw buildError(job, `node-gyp ended with ${built.status}`, built.output);
+  if (built.status !== 0)
+    throw buildError(job, `node-gyp ended with ${built.status}`, built.output);
 }
 
 /** The lines a person needs of a failed build. */
 function buildError(job: BuildJob, what: string, output: string): NativeError {
   const lines = output.split('\n').filter((line) => line.trim() !== '');
-  const errors = lines.filter((line) => /\b(error|Error|undefined reference|fatal)\b/.test(line));
-  const told = (errors.length > 0 ? errors.slice(0, 12) : lines.slice(-12)).join('\n  ');
-  return new NativeError('ERR_BUILD', `the addon was not built: ${what}\n  ${told}\n`, {
+  const picked = new Set<string>();
+  for (const [i, line] of lines.entries()) {
+    // CMake and the linker say what is wrong in the lines after the one that has the word.
+    if (/\b(error|Error|undefined reference|fatal)\b/.test(line)) {
+      for (const near of lines.slice(i, i + 3)) picked.add(near);
+    }
+  }
+  const told = (picked.size > 0 ? [...picked].slice(0, 15) : lines.slice(-12)).join('\n  ');
+  return new NativeError('ERR_BUILD', `the addon was not built: ${what}\n  ${told}`, {
     file: job.logFile,
     hint: 'The whole log is in that file.',
   });

@@ -33,7 +33,8 @@ export function buildKey(options: BuildKeyOptions): string {
   add(compilerIdentity(env), options.libtorch.hasCuda ? programVersion('nvcc') : '');
   add(env.CXXFLAGS ?? '', env.LDFLAGS ?? '');
   const require = createRequire(path.join(root, 'package.json'));
-  for (const name of ['node-addon-api', 'node-api-headers']) add(name, packageVersion(require, name));
+  for (const name of ['node-addon-api', 'node-api-headers'])
+    add(name, packageVersion(require, name));
   const buildFile = options.tool === 'cmake-js' ? 'CMakeLists.txt' : 'binding.gyp';
   for (const file of [...sourceFiles(path.join(root, 'cpp')), path.join(root, buildFile)]) {
     add(path.relative(root, file), fs.readFileSync(file, 'latin1'));

@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { compilerCommand, programVersion } from './build-key.js';
 import { readBuildRecord } from './build-addon.js';
+import { compilerCommand, programVersion } from './build-key.js';
 import {
   hasNvidiaDriver,
   INSTALL_RECORD,
@@ -18,7 +18,16 @@ import { formatBytes } from './progress.js';
 
 /** One thing the package needs or can use. */
 export interface DoctorCheck {
-  id: 'node' | 'platform' | 'libtorch' | 'addon' | 'cuda' | 'threads' | 'cache' | 'python' | 'tools';
+  id:
+    | 'node'
+    | 'platform'
+    | 'libtorch'
+    | 'addon'
+    | 'cuda'
+    | 'threads'
+    | 'cache'
+    | 'python'
+    | 'tools';
   label: string;
   /** `fail`: nothing works without it. `warn`: something is missing or slow. */
   status: 'ok' | 'warn' | 'fail';
@@ -65,7 +74,11 @@ function atLeast(version: string, oldest: number[]): boolean {
 }
 
 function checkNode(): DoctorCheck {
-  const base = { id: 'node', label: 'Node', found: `${process.version} (Node-API ${process.versions.napi})` } as const;
+  const base = {
+    id: 'node',
+    label: 'Node',
+    found: `${process.version} (Node-API ${process.versions.napi})`,
+  } as const;
   if (atLeast(process.version, OLDEST_NODE)) return { ...base, status: 'ok' };
   return { ...base, status: 'fail', advice: `Install Node ${OLDEST_NODE.join('.')} or newer.` };
 }
@@ -74,15 +87,31 @@ function checkPlatform(): DoctorCheck {
   const glibc = glibcVersion();
   const cpu = os.cpus()[0]?.model.trim() ?? 'unknown processor';
   const libc = glibc === null ? '' : `, glibc ${glibc}`;
-  const base = { id: 'platform', label: 'Platform', found: `${platformTag()}${libc}, ${cpu}` } as const;
+  const base = {
+    id: 'platform',
+    label: 'Platform',
+    found: `${platformTag()}${libc}, ${cpu}`,
+  } as const;
   if (process.platform !== 'linux') {
-    return { ...base, status: 'warn', advice: 'Only Linux is tested; other systems may work with a source build.' };
+    return {
+      ...base,
+      status: 'warn',
+      advice: 'Only Linux is tested; other systems may work with a source build.',
+    };
   }
   if (glibc === null) {
-    return { ...base, status: 'fail', advice: 'LibTorch needs glibc; musl systems (Alpine) cannot load it.' };
+    return {
+      ...base,
+      status: 'fail',
+      advice: 'LibTorch needs glibc; musl systems (Alpine) cannot load it.',
+    };
   }
   if (!atLeast(glibc, OLDEST_GLIBC)) {
-    return { ...base, status: 'fail', advice: `LibTorch needs glibc ${OLDEST_GLIBC.join('.')} or newer.` };
+    return {
+      ...base,
+      status: 'fail',
+      advice: `LibTorch needs glibc ${OLDEST_GLIBC.join('.')} or newer.`,
+    };
   }
   return { ...base, status: 'ok' };
 }
@@ -100,7 +129,12 @@ function checkLibTorch(located: LocateReport): DoctorCheck {
   const { found } = located;
   if (found === null) {
     const list = located.candidates.map((c) => `${c.source} ${c.place} ${c.refused}`).join('; ');
-    return { ...base, status: 'fail', found: `none (${list})`, advice: `Run ${setupCommand('libtorch')}.` };
+    return {
+      ...base,
+      status: 'fail',
+      found: `none (${list})`,
+      advice: `Run ${setupCommand('libtorch')}.`,
+    };
   }
   const record = installRecord(found);
   const origin = record ? `, from ${record}` : '';
@@ -120,7 +154,11 @@ function installRecord(found: LibTorch): string | null {
   }
 }
 
-function checkAddon(libtorch: LibTorch | null, probe: ProbeResult | string | null, env: Env): DoctorCheck {
+function checkAddon(
+  libtorch: LibTorch | null,
+  probe: ProbeResult | string | null,
+  env: Env,
+): DoctorCheck {
   const base = { id: 'addon', label: 'Addon' } as const;
   const advice = `Run ${setupCommand('addon')}.`;
   if (libtorch === null || probe === null) {
@@ -129,10 +167,13 @@ function checkAddon(libtorch: LibTorch | null, probe: ProbeResult | string | nul
   const candidates = findAddon(libtorch, env);
   const file = candidates.find((candidate) => candidate.refused === null)?.place;
   if (file === undefined) {
-    const list = candidates.map((candidate) => `${candidate.place} ${candidate.refused}`).join('; ');
+    const list = candidates
+      .map((candidate) => `${candidate.place} ${candidate.refused}`)
+      .join('; ');
     return { ...base, status: 'fail', found: `none (${list})`, advice };
   }
-  if (typeof probe === 'string') return { ...base, status: 'fail', found: `${file}: ${probe}`, advice };
+  if (typeof probe === 'string')
+    return { ...base, status: 'fail', found: `${file}: ${probe}`, advice };
   const record = readBuildRecord(file);
   const built = record
     ? `built with ${record.tool} and ${record.compiler.split('\n')[0]} for LibTorch ${record.torch}`
@@ -148,17 +189,36 @@ function checkCuda(libtorch: LibTorch | null, probe: ProbeResult | string | null
   }
   if (!libtorch.hasCuda) {
     const found = `no: LibTorch is a ${libtorch.variant} build${gpus ? ` (but there is ${gpus})` : ''}`;
-    if (!hasNvidiaDriver()) return { ...base, status: 'ok', found: `${found}, and no NVIDIA driver is loaded` };
-    return { ...base, status: 'warn', found, advice: 'Run npx srum libtorch install --cuda to use the GPU.' };
+    if (!hasNvidiaDriver())
+      return { ...base, status: 'ok', found: `${found}, and no NVIDIA driver is loaded` };
+    return {
+      ...base,
+      status: 'warn',
+      found,
+      advice: 'Run npx srum libtorch install --cuda to use the GPU.',
+    };
   }
   if (!hasNvidiaDriver()) {
-    return { ...base, status: 'warn', found: 'no: no NVIDIA driver is loaded', advice: 'Install the NVIDIA driver.' };
+    return {
+      ...base,
+      status: 'warn',
+      found: 'no: no NVIDIA driver is loaded',
+      advice: 'Install the NVIDIA driver.',
+    };
   }
   if (typeof probe === 'string' || probe === null) {
-    return { ...base, status: 'warn', found: `unknown, because the addon does not load (${gpus ?? 'no GPU listed'})` };
+    return {
+      ...base,
+      status: 'warn',
+      found: `unknown, because the addon does not load (${gpus ?? 'no GPU listed'})`,
+    };
   }
   if (probe.info.cuda && (probe.info.cudaDevices ?? 0) > 0) {
-    return { ...base, status: 'ok', found: `${probe.info.cudaDevices} device(s): ${gpus ?? 'unnamed'}` };
+    return {
+      ...base,
+      status: 'ok',
+      found: `${probe.info.cudaDevices} device(s): ${gpus ?? 'unnamed'}`,
+    };
   }
   const why = probe.warnings.length > 0 ? probe.warnings.join('; ') : 'LibTorch sees no device';
   return {
@@ -171,10 +231,14 @@ function checkCuda(libtorch: LibTorch | null, probe: ProbeResult | string | null
 
 function nvidiaSmi(): string | null {
   if (!hasNvidiaDriver()) return null;
-  const run = spawnSync('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader'], {
-    encoding: 'utf8',
-    timeout: 10_000,
-  });
+  const run = spawnSync(
+    'nvidia-smi',
+    ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader'],
+    {
+      encoding: 'utf8',
+      timeout: 10_000,
+    },
+  );
   return run.status === 0 ? run.stdout.trim().split('\n').join('; ') : null;
 }
 
@@ -187,7 +251,12 @@ function checkThreads(probe: ProbeResult | string | null, env: Env): DoctorCheck
   const simd = info.cpuCapability ? `, ${info.cpuCapability}` : '';
   const found = `${cores} core(s)${used}${set}${simd}`;
   if (info.threads !== undefined && info.threads > cores) {
-    return { ...base, status: 'warn', found, advice: `Set OMP_NUM_THREADS=${cores}; more threads than cores are slow.` };
+    return {
+      ...base,
+      status: 'warn',
+      found,
+      advice: `Set OMP_NUM_THREADS=${cores}; more threads than cores are slow.`,
+    };
   }
   return { ...base, status: 'ok', found };
 }
@@ -202,20 +271,36 @@ function checkCache(env: Env): DoctorCheck {
   try {
     fs.accessSync(probe, fs.constants.W_OK);
   } catch {
-    return { ...base, status: 'warn', found, advice: 'It cannot be written: set SRUM_CACHE to another folder.' };
+    return {
+      ...base,
+      status: 'warn',
+      found,
+      advice: 'It cannot be written: set SRUM_CACHE to another folder.',
+    };
   }
   if (bavail * bsize < 1e9) {
-    return { ...base, status: 'warn', found, advice: 'Less than 1 GB is free: set SRUM_CACHE to a folder on another disk.' };
+    return {
+      ...base,
+      status: 'warn',
+      found,
+      advice: 'Less than 1 GB is free: set SRUM_CACHE to a folder on another disk.',
+    };
   }
   return { ...base, status: 'ok', found };
 }
 
 function checkPython(env: Env): DoctorCheck {
-  const rest: Env = { ...env, SRUM_LIBTORCH: undefined, SRUM_CACHE: path.join(os.tmpdir(), 'srum-no-cache') };
+  const rest: Env = {
+    ...env,
+    SRUM_LIBTORCH: undefined,
+    SRUM_CACHE: path.join(os.tmpdir(), 'srum-no-cache'),
+  };
   const { found, candidates } = locateLibTorch({ env: rest });
   const base = { id: 'python', label: 'Python torch', status: 'ok' } as const;
   if (found) return { ...base, found: `${found.version} in ${found.root}` };
-  const list = candidates.filter((c) => c.source === 'python').map((c) => `${c.place} ${c.refused}`);
+  const list = candidates
+    .filter((c) => c.source === 'python')
+    .map((c) => `${c.place} ${c.refused}`);
   return { ...base, found: `none, and none is needed (${list.join('; ')})` };
 }
 
@@ -224,13 +309,19 @@ function checkTools(env: Env): DoctorCheck {
   const cmake = programVersion('cmake').split('\n')[0];
   const nvcc = programVersion('nvcc').match(/release [\d.]+/)?.[0];
   const base = { id: 'tools', label: 'Build tools' } as const;
-  const found = [compiler || 'no C++ compiler', cmake || 'no cmake', nvcc ? `nvcc ${nvcc}` : 'no nvcc'].join(', ');
+  const found = [
+    compiler || 'no C++ compiler',
+    cmake || 'no cmake',
+    nvcc ? `nvcc ${nvcc}` : 'no nvcc',
+  ].join(', ');
   if (compiler && cmake) return { ...base, status: 'ok', found };
   const sources = fs.existsSync(path.join(packageRoot(), 'cpp'));
   return {
     ...base,
     status: 'warn',
     found,
-    advice: sources ? 'Only needed to build the addon: sudo apt-get install g++ cmake make.' : undefined,
+    advice: sources
+      ? 'Only needed to build the addon: sudo apt-get install g++ cmake make.'
+      : undefined,
   };
 }

@@ -28,7 +28,8 @@ export function proxyFor(url: URL, env: Env = process.env): URL | null {
   const excluded = (read('NO_PROXY') ?? '').split(/[\s,]+/).filter(Boolean);
   for (const rule of excluded) {
     const [name, port] = rule.replace(/^\*?\./, '').split(':');
-    if (port !== undefined && port !== (url.port || (url.protocol === 'https:' ? '443' : '80'))) continue;
+    if (port !== undefined && port !== (url.port || (url.protocol === 'https:' ? '443' : '80')))
+      continue;
     if (rule === '*' || url.hostname === name || url.hostname.endsWith(`.${name}`)) return null;
   }
   const proxy = read(url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY') ?? read('ALL_PROXY');
@@ -191,7 +192,8 @@ async function attemptDownload(
   const tag = fs.existsSync(tagFile) ? fs.readFileSync(tagFile, 'utf8') : '';
   // Without the server's tag there is no telling whether it still has the same file.
   if (tag === '') done = 0;
-  const headers: Record<string, string> = done > 0 ? { Range: `bytes=${done}-`, 'If-Range': tag } : {};
+  const headers: Record<string, string> =
+    done > 0 ? { Range: `bytes=${done}-`, 'If-Range': tag } : {};
   const response = await get(url, headers, settings);
   onReached();
   if (response.statusCode === 416) {

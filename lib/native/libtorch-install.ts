@@ -10,8 +10,14 @@ import {
   installFolder,
   type LibTorch,
 } from './libtorch-locate.js';
-import { CPU_INDEX, DEFAULT_VERSION, knownArchive, knownFile, WHEELS } from './libtorch-manifest.js';
-import { type LibTorchArchive, pickCuda, readLibTorchArchive } from './libtorch-wheel.js';
+import {
+  CPU_INDEX,
+  DEFAULT_VERSION,
+  knownArchive,
+  knownFile,
+  WHEELS,
+} from './libtorch-manifest.js';
+import { cpuPart, type LibTorchArchive, pickCuda, readLibTorchArchive } from './libtorch-wheel.js';
 import { withLock } from './lock.js';
 import { cacheRoot, type Env, platformTag } from './paths.js';
 import { findPip, type PipCommand, pipDownload } from './pip.js';
@@ -22,7 +28,7 @@ export interface InstallOptions {
   /** LibTorch release, e.g. `2.13.0`. */
   version?: string;
   variant?: 'cpu' | 'cuda';
-  /** An archive or wheel that is already here; nothing is fetched then. */
+  /** An archive or wheel that is already here; `variant: 'cpu'` takes only the CPU part of a CUDA build. */
   from?: string;
   /** Install again even if it is there. */
   force?: boolean;
@@ -44,10 +50,8 @@ export interface InstallRecord {
   known: boolean;
 }
 
-/** A CPU wheel has 200 MB, a CUDA wheel over 500 MB even without its libraries. */
-const LARGEST_CPU_WHEEL = 400e6;
 /** Room for the download and what comes out of it. */
-const CPU_SPACE = 800e6;
+const CPU_SPACE = 1.2e9;
 const CUDA_SPACE = 9e9;
 
 /**
@@ -94,7 +98,11 @@ export async function installLibTorch(options: InstallOptions = {}): Promise<Lib
       try {
         const job = new InstallJob(env, log, options.stream, scratch);
         return options.from
-          ? await job.fromFile(path.resolve(options.from), path.basename(options.from))
+          ? await job.fromFile(
+              path.resolve(options.from),
+              path.basename(options.from),
+              options.variant,
+            )
           : await job.fetch(version, variant);
       } finally {
         fs.rmSync(scratch, { recursive: true, force: true });
@@ -108,7 +116,8 @@ export async function installLibTorch(options: InstallOptions = {}): Promise<Lib
 function installed(version: string, variant: 'cpu' | 'cuda', env: Env): LibTorch | null {
   const base = path.join(cacheRoot(env), 'libtorch');
   for (const name of fs.readdirSync(base).sort()) {
-    if (!name.startsWith(`${version}-`) || !fs.existsSync(path.join(base, name, INSTALL_RECORD))) continue;
+    if (!name.startsWith(`${version}-`) || !fs.existsSync(path.join(base, name, INSTALL_RECORD)))
+      continue;
     const found = inspectLibTorch(path.join(base, name, 'torch'), 'cache');
     if (typeof found !== 'string' && found.hasCuda === (variant === 'cuda')) return found;
   }
@@ -118,7 +127,8 @@ function installed(version: string, variant: 'cpu' | 'cuda', env: Env): LibTorch
 /** Removes what killed installations left; called with the lock held. */
 function removeLeftovers(base: string): void {
   for (const name of fs.readdirSync(base)) {
-    if (name.startsWith('.tmp-')) fs.rmSync(path.join(base, name), { recursive: true, force: true });
+    if (name.startsWith('.tmp-'))
+      fs.rmSync(path.join(base, name), { recursive: true, force: true });
   }
 }
 
@@ -140,7 +150,9 @@ class InstallJob {
     if (archive) {
       const target = path.join(cacheRoot(this.env), 'downloads', archive.file);
       for (const url of archive.urls) {
-        this.log(`fetching LibTorch ${version} (${variant}, ${formatBytes(archive.size)}) from ${new URL(url).host}`);
+        this.log(
+          `fetching LibTorch ${version} (${variant}, ${formatBytes(archive.size)}) from ${new URL(url).host}`,
+        );
         try {
           await this.withProgress('download', (progress) =>
             download(url, target, {
@@ -202,10 +214,15 @@ class InstallJob {
           ];
     if (platformTag() === 'linux-x64') {
       // A Python too old or too new for any wheel: its Python parts are thrown away, so another version's will do.
-      const foreign = ['--only-binary=:all:', '--python-version', '3.11', '--platform', 'manylinux_2_28_x86_64'];
+      const foreign = [
+        '--only-binary=:all:',
+        '--python-version',
+        '3.11',
+        '--platform',
+        'manylinux_2_28_x86_64',
+      ];
       attempts.push({ requirement: plain, args: foreign });
     }
-    let tooLarge: NativeError | null = null;
     for (const { requirement, args } of attempts) {
       const folder = fs.mkdtempSync(path.join(this.scratch, 'wheel-'));
       this.log(`fetching ${[requirement, ...args].join(' ')} with ${pip.join(' ')}`);
@@ -216,8 +233,7 @@ class InstallJob {
             folder,
             args,
             env: this.env,
-            maxBytes: variant === 'cpu' ? LARGEST_CPU_WHEEL : undefined,
-            expectedBytes: variant === 'cpu' ? WHEELS[0].size : undefined,
+            expectedBytes: requirement.endsWith('+cpu') ? WHEELS[0].size : undefined,
             onProgress: (done, total) => progress.update(done, total),
           }),
         );
@@ -225,20 +241,9 @@ class InstallJob {
         return await this.fromFile(wheel, path.basename(wheel), variant, pip);
       } catch (error) {
         fs.rmSync(folder, { recursive: true, force: true });
-        const code = error instanceof NativeError ? error.code : '';
-        if (code === 'ERR_WHEEL_TOO_LARGE' || code === 'ERR_CUDA_WHEEL') tooLarge = error as NativeError;
-        else if (code !== 'ERR_PIP') throw error;
+        if (!(error instanceof NativeError && error.code === 'ERR_PIP')) throw error;
         failures.push(`wheel ${requirement}: ${messageOf(error)}`);
       }
-    }
-    if (tooLarge) {
-      throw new NativeError(
-        'ERR_CUDA_WHEEL',
-        `pip's index has only a CUDA build of torch ${version}`,
-        {
-          hint: `For a CPU machine run PIP_INDEX_URL=${CPU_INDEX} npx srum libtorch install --cpu; to use the GPU run npx srum libtorch install --cuda.`,
-        },
-      );
     }
     throw this.allFailed(version, variant, failures);
   }
@@ -261,16 +266,23 @@ class InstallJob {
     if (!known) this.log(`SHA-256 ${sha256} (not known in advance; kept with the installation)`);
     const archive = await openArchive(file);
     try {
-      const content = await readLibTorchArchive(archive);
-      if (content === null) {
+      const whole = await readLibTorchArchive(archive);
+      if (whole === null) {
         throw new NativeError('ERR_ARCHIVE', 'this archive holds no LibTorch', {
           file,
           expected: 'libtorch/lib/libtorch_cpu.so or torch/lib/libtorch_cpu.so in it',
         });
       }
-      if (wanted === 'cpu' && content.isCuda) {
-        throw new NativeError('ERR_CUDA_WHEEL', 'the wheel is a CUDA build', { file });
+      if (wanted === 'cuda' && !whole.isCuda) {
+        throw new NativeError('ERR_ARCHIVE', 'this archive is a CPU build', {
+          file,
+          expected: 'a CUDA build',
+        });
       }
+      const partial = wanted === 'cpu' && whole.isCuda;
+      const content = partial ? cpuPart(whole) : whole;
+      if (partial)
+        this.log(`torch ${whole.version} is a CUDA build; only its CPU part is installed`);
       const folder = path.join(this.scratch, 'tree');
       await this.withProgress('unpack', (progress) =>
         extract(archive, folder, content.targets, {
@@ -299,9 +311,13 @@ class InstallJob {
   ): Promise<void> {
     if (content.cudaRequirements.length === 0) return;
     if (pip === null) {
-      throw new NativeError('ERR_PIP', 'a CUDA wheel needs its CUDA libraries, and no pip was found', {
-        hint: 'Install Python with pip, or use a Python torch through SRUM_PYTHON.',
-      });
+      throw new NativeError(
+        'ERR_PIP',
+        'a CUDA wheel needs its CUDA libraries, and no pip was found',
+        {
+          hint: 'Install Python with pip, or use a Python torch through SRUM_PYTHON.',
+        },
+      );
     }
     const wheels = path.join(this.scratch, 'cuda');
     fs.mkdirSync(wheels);
@@ -352,12 +368,16 @@ class InstallJob {
       fs.rmSync(old, { recursive: true, force: true });
     }
     const result = inspectLibTorch(path.join(target, 'torch'), 'cache');
-    if (typeof result === 'string') throw new NativeError('ERR_ARCHIVE', `the installed LibTorch ${result}`);
+    if (typeof result === 'string')
+      throw new NativeError('ERR_ARCHIVE', `the installed LibTorch ${result}`);
     this.log(`LibTorch ${result.version} is in ${result.root}`);
     return result;
   }
 
-  private async withProgress<T>(label: string, work: (progress: Progress) => Promise<T>): Promise<T> {
+  private async withProgress<T>(
+    label: string,
+    work: (progress: Progress) => Promise<T>,
+  ): Promise<T> {
     const progress = startProgress(label, { stream: this.stream });
     try {
       return await work(progress);
@@ -370,7 +390,7 @@ class InstallJob {
     const list = failures.map((line) => `\n  - ${line}`).join('');
     return new NativeError(
       'ERR_LIBTORCH_FETCH',
-      `LibTorch ${version} (${variant}) could not be fetched:${list}\n`,
+      `LibTorch ${version} (${variant}) could not be fetched:${list}`,
       {
         hint:
           'Without a network: fetch the archive or the wheel on another machine ' +

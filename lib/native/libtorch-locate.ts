@@ -112,7 +112,8 @@ export function inspectLibTorch(root: string, source: LibTorchSource): LibTorch 
     if (!fs.existsSync(file)) return `has no lib/${path.basename(file)}`;
   }
   const version = readVersion(root);
-  if (version === null) return 'tells no version (version.py, build-version and version.h are missing)';
+  if (version === null)
+    return 'tells no version (version.py, build-version and version.h are missing)';
   const minor = version.split('.').slice(0, 2).join('.');
   if (!(SUPPORTED_MINORS as readonly string[]).includes(minor)) {
     const range = `${SUPPORTED_MINORS[0]} to ${SUPPORTED_MINORS[SUPPORTED_MINORS.length - 1]}`;
@@ -121,8 +122,8 @@ export function inspectLibTorch(root: string, source: LibTorchSource): LibTorch 
   const hasCuda = fs.existsSync(path.join(lib, libraryName('torch_cuda')));
   const headers = path.join(root, 'include');
   const include = versionHeader(root) === null ? null : headers;
-  const local = version.split('+')[1];
-  const variant = local ?? (hasCuda ? 'cuda' : 'cpu');
+  // A CUDA build whose GPU libraries were left out counts as what it can do.
+  const variant = hasCuda ? (version.split('+')[1] ?? 'cuda') : 'cpu';
   return { root, lib, include, version, minor, variant, hasCuda, source };
 }
 
@@ -179,7 +180,10 @@ function cachedRoots(
   }
   const wanted = variant ?? (hasNvidiaDriver() ? 'cu' : 'cpu');
   const rank = (name: string): number => {
-    const [version, flavour] = [name.slice(0, name.indexOf('-')), name.slice(name.indexOf('-') + 1)];
+    const [version, flavour] = [
+      name.slice(0, name.indexOf('-')),
+      name.slice(name.indexOf('-') + 1),
+    ];
     return (flavour.startsWith(wanted) ? 0 : 2) + (version === DEFAULT_VERSION ? 0 : 1);
   };
   return names
@@ -237,7 +241,10 @@ function askPython(command: string, env: Env): ReturnType<PythonProbe['find']> {
   });
   if (run.error) {
     const code = (run.error as NodeJS.ErrnoException).code;
-    return { root: null, why: code === 'ENOENT' ? 'no such interpreter' : `cannot be run: ${code}` };
+    return {
+      root: null,
+      why: code === 'ENOENT' ? 'no such interpreter' : `cannot be run: ${code}`,
+    };
   }
   if (run.status !== 0) {
     const last = run.stderr.trim().split('\n').pop() ?? '';

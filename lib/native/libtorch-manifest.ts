@@ -30,9 +30,7 @@ export const ARCHIVES: KnownArchive[] = [
     platform: 'linux-x64',
     variant: 'cpu',
     file: 'libtorch-shared-with-deps-2.13.0+cpu.zip',
-    urls: [
-      'https://download.pytorch.org/libtorch/cpu/libtorch-shared-with-deps-2.13.0%2Bcpu.zip',
-    ],
+    urls: ['https://download.pytorch.org/libtorch/cpu/libtorch-shared-with-deps-2.13.0%2Bcpu.zip'],
     sha256: 'edbf4cbed78433d803e90a65f1752e57783d164bce66c95c0872b2ab8f5c159e',
     size: 126_385_248,
   },

@@ -28,13 +28,14 @@ export async function readLibTorchArchive(archive: Archive): Promise<LibTorchArc
     return { kind: 'archive', version, isCuda: hasCuda, targets, cudaRequirements: [] };
   }
   const metadataName = names.find((name) => /^torch-[^/]+\.dist-info\/METADATA$/.test(name));
-  if (!metadataName || !names.some((name) => /^torch\/lib\/(lib)?torch_cpu\./.test(name))) return null;
+  if (!metadataName || !names.some((name) => /^torch\/lib\/(lib)?torch_cpu\./.test(name)))
+    return null;
   const metadata = (await archive.read(metadataName)).toString();
   const version = metadata.match(/^Version: (\S+)/m)?.[1] ?? '';
   const record = (await archive.read(metadataName.replace(/METADATA$/, 'RECORD'))).toString();
-  const cudaRequirements = [...metadata.matchAll(/^Requires-Dist: ((?:nvidia-|cuda-toolkit)[^;\n]*)/gm)].map(
-    (match) => match[1].trim(),
-  );
+  const cudaRequirements = [
+    ...metadata.matchAll(/^Requires-Dist: ((?:nvidia-|cuda-toolkit)[^;\n]*)/gm),
+  ].map((match) => match[1].trim());
   return {
     kind: 'wheel',
     version,
@@ -66,6 +67,23 @@ function pick(names: string[]): Map<string, string> {
     }
   }
   return targets;
+}
+
+/** Libraries of a CUDA build that run on the GPU only. */
+const GPU_ONLY = /^torch\/lib\/lib(c10_cuda|torch_cuda|torch_nvshmem|caffe2_nvrtc|torch\.so|cu)/;
+
+/**
+ * The part of a CUDA build that computes on the CPU: 530 MB to fetch, but it is what a plain Python index has. Its CPU
+ * library is linked against two small CUDA libraries (runtime and profiler), which stay required.
+ */
+export function cpuPart(content: LibTorchArchive): LibTorchArchive {
+  const targets = new Map([...content.targets].filter(([, target]) => !GPU_ONLY.test(target)));
+  const cudaRequirements = content.cudaRequirements.flatMap((requirement) => {
+    if (/^nvidia-cuda-(runtime|cupti)/.test(requirement)) return [requirement];
+    const toolkit = requirement.match(/^cuda-toolkit(?:\[[^\]]*\])?(.*)$/);
+    return toolkit ? [`cuda-toolkit[cudart,cupti]${toolkit[1]}`] : [];
+  });
+  return { ...content, targets, cudaRequirements };
 }
 
 /** The libraries and headers of a wheel of the CUDA toolkit, in the layout the wheels' search paths expect. */

@@ -63,7 +63,7 @@ function load(options: LoadOptions): LoadedAddon {
   const { found, candidates } = locateLibTorch({ root: options.libtorch, env });
   if (found === null) {
     const list = candidates.map(describeCandidate).join('');
-    throw new NativeError('ERR_LIBTORCH_MISSING', `LibTorch was not found; looked at:${list}\n`, {
+    throw new NativeError('ERR_LIBTORCH_MISSING', `LibTorch was not found; looked at:${list}`, {
       hint: `Run ${setupCommand('libtorch')}`,
     });
   }
@@ -73,7 +73,7 @@ function load(options: LoadOptions): LoadedAddon {
     const list = addons.map((a) => `\n  - ${a.place}: ${a.refused}`).join('');
     throw new NativeError(
       'ERR_ADDON_MISSING',
-      `no addon fits LibTorch ${found.version} on ${platformTag()}; looked at:${list}\n`,
+      `no addon fits LibTorch ${found.version} on ${platformTag()}; looked at:${list}`,
       { hint: `Run ${setupCommand('addon')}` },
     );
   }
@@ -129,6 +129,9 @@ function checkAddon(file: string, libtorch: LibTorch): AddonCandidate {
  * library after having opened it; that complaint is expected. Returns the failures that do not matter on a CPU.
  */
 function openLibTorch(libtorch: LibTorch): string[] {
+  // OpenMP's threads spin while they wait for work; on a shared machine that starves the very threads they wait for. A short
+  // spin keeps the speed of a quiet machine. Read once, when the library is opened; the user's own settings stand.
+  if (process.env.OMP_WAIT_POLICY === undefined) process.env.GOMP_SPINCOUNT ??= '10000';
   const flags = os.constants.dlopen.RTLD_NOW | os.constants.dlopen.RTLD_GLOBAL;
   const open = (name: string): string | null => {
     const file = path.join(libtorch.lib, libraryName(name));

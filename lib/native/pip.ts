@@ -37,8 +37,6 @@ export interface PipDownload {
   /** Further arguments, e.g. an index. */
   args?: string[];
   withDependencies?: boolean;
-  /** A wheel whose announced size is above this is not fetched to the end. */
-  maxBytes?: number;
   /** Expected size, where known, for the progress. */
   expectedBytes?: number;
   env?: Env;
@@ -49,7 +47,7 @@ export interface PipDownload {
  * Runs `pip download`, with the user's index, proxy and certificate settings untouched.
  *
  * @returns the paths of the wheels.
- * @throws NativeError ERR_PIP with pip's last lines; ERR_WHEEL_TOO_LARGE when stopped because of `maxBytes`.
+ * @throws NativeError ERR_PIP with pip's last lines.
  */
 export async function pipDownload(pip: PipCommand, options: PipDownload): Promise<string[]> {
   const scratch = path.join(options.folder, '.pip');
@@ -72,23 +70,21 @@ export async function pipDownload(pip: PipCommand, options: PipDownload): Promis
       TMPDIR: scratch,
       PIP_DISABLE_PIP_VERSION_CHECK: '1',
       PIP_NO_INPUT: '1',
+      PYTHONUNBUFFERED: '1',
       PIP_REQUIRE_VIRTUALENV: '0',
     } as NodeJS.ProcessEnv,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let text = '';
   let announced = options.expectedBytes ?? 0;
-  let tooLarge = false;
   const listen = (chunk: Buffer): void => {
     text += chunk.toString();
-    const sizes = [...text.matchAll(/Downloading \S*torch-\S+\.whl.*?\((\d+(?:\.\d+)?) (kB|MB|GB)\)/g)];
+    const sizes = [
+      ...text.matchAll(/Downloading \S*torch-\S+\.whl.*?\((\d+(?:\.\d+)?) (kB|MB|GB)\)/g),
+    ];
     const last = sizes.pop();
     if (last === undefined) return;
     announced = Number(last[1]) * { kB: 1e3, MB: 1e6, GB: 1e9 }[last[2] as 'kB' | 'MB' | 'GB'];
-    if (options.maxBytes !== undefined && announced > options.maxBytes) {
-      tooLarge = true;
-      child.kill();
-    }
   };
   child.stdout.on('data', listen);
   child.stderr.on('data', listen);
@@ -103,15 +99,11 @@ export async function pipDownload(pip: PipCommand, options: PipDownload): Promis
   clearInterval(watch);
   fs.rmSync(scratch, { recursive: true, force: true });
   const command = `${path.basename(pip[0])} ${args.slice(0, -2 - options.requirements.length).join(' ')} ${options.requirements.join(' ')}`;
-  if (tooLarge) {
-    throw new NativeError(
-      'ERR_WHEEL_TOO_LARGE',
-      `pip offers a wheel of ${Math.round(announced / 1e6)} MB, which is a CUDA build`,
-    );
-  }
   if (status !== 0) {
     const lines = text.split('\n').map((line) => line.trim());
-    const errors = lines.filter((line) => /^(ERROR|WARNING: Retrying|.*No module named)/.test(line));
+    const errors = lines.filter((line) =>
+      /^(ERROR|WARNING: Retrying|.*No module named)/.test(line),
+    );
     const told = (errors.length > 0 ? errors : lines.filter(Boolean)).slice(-2).join(' | ');
     throw new NativeError('ERR_PIP', `\`${command}\` ended with ${status}: ${told}`);
   }

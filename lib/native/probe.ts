@@ -36,7 +36,8 @@ export function probeAddon(env: Env = process.env): ProbeResult | string {
   });
   if (run.status === 0) return JSON.parse(run.stdout.slice(run.stdout.lastIndexOf('\n{') + 1));
   const said = run.stderr.trim();
-  if (run.signal) return `loading it ended the process with ${run.signal}${said ? `: ${said}` : ''}`;
+  if (run.signal)
+    return `loading it ended the process with ${run.signal}${said ? `: ${said}` : ''}`;
   return said || `the check ended with status ${run.status}`;
 }
 

@@ -16,7 +16,12 @@ export interface LoggedRun {
 export function runLogged(
   command: string,
   args: string[],
-  options: { cwd?: string; env?: NodeJS.ProcessEnv; logFile: string; onLine?: (line: string) => void },
+  options: {
+    cwd?: string;
+    env?: NodeJS.ProcessEnv;
+    logFile: string;
+    onLine?: (line: string) => void;
+  },
 ): Promise<LoggedRun> {
   fs.appendFileSync(options.logFile, `$ ${[command, ...args].join(' ')}\n`);
   return new Promise((resolve) => {

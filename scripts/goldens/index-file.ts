@@ -27,7 +27,7 @@ export interface CaseEntry {
   /** Names of shared weight files joined with `+`, e.g. `bagel+vae`. */
   weights?: string;
   weights_file?: string;
-  config_override?: Partial<Config>;
+  config_override?: Partial<Config> | null;
 }
 
 /** The parsed index of a golden folder. */
@@ -125,6 +125,9 @@ function checkFields(index: Json, file: string): void {
     if (entry.file !== null && entry.file !== undefined && typeof entry.file !== 'string') {
       fail(`${at}.file`, 'a file name or null', entry.file);
     }
+    // A case that is JSON only may leave its lists out.
+    entry.inputs ??= [];
+    entry.outputs ??= [];
     if (!Array.isArray(entry.outputs)) fail(`${at}.outputs`, 'a list', entry.outputs);
     for (const output of entry.outputs) {
       if (typeof output?.name !== 'string' || !Array.isArray(output.shape)) {
@@ -135,9 +138,10 @@ function checkFields(index: Json, file: string): void {
 }
 
 /** The default configuration with a case's override merged in, part by part. */
-export function mergeConfig(base: Config, override: Partial<Config> = {}): Config {
+export function mergeConfig(base: Config, override?: Partial<Config> | null): Config {
   const out: Config = { ...base };
-  for (const [part, values] of Object.entries(override)) out[part] = { ...base[part], ...values };
+  for (const [part, values] of Object.entries(override ?? {}))
+    out[part] = { ...base[part], ...values };
   return out;
 }
 

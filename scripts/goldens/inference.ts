@@ -71,14 +71,21 @@ function prefillOneText(c: GoldenCase): void {
   expectCache(c, 'kv', prefillText(g, empty, [c.params.prompt_ids]));
 }
 
+/** The prompts `p0`, `p1`, ... (or `q0`, ...) of a case, one per sequence. */
+function promptsOf(params: Json, round: 'p' | 'q'): number[][] {
+  const prompts: number[][] = [];
+  while (params[`${round}${prompts.length}`]) prompts.push(params[`${round}${prompts.length}`]);
+  return prompts;
+}
+
 function prefillBatch(c: GoldenCase): void {
   const g = parts(c);
-  const { p0, p1, q0, q1 } = c.params;
-  const empty = emptyContext(g, 2);
-  expectArrays(c, 'prep_round1', preparePrompts(empty, [p0, p1], g.special));
-  const first = prefillText(g, empty, [p0, p1]);
-  expectArrays(c, 'prep_round2', preparePrompts(first, [q0, q1], g.special));
-  const second = prefillText(g, first, [q0, q1]);
+  const [p, q] = [promptsOf(c.params, 'p'), promptsOf(c.params, 'q')];
+  const empty = emptyContext(g, p.length);
+  expectArrays(c, 'prep_round1', preparePrompts(empty, p, g.special));
+  const first = prefillText(g, empty, p);
+  expectArrays(c, 'prep_round2', preparePrompts(first, q, g.special));
+  const second = prefillText(g, first, q);
   expectCache(c, 'kv', second);
   c.expectParam('kv_lens', second.kvLens);
   c.expectParam('ropes', second.ropes);

@@ -61,5 +61,5 @@ function textOnly(c: GoldenCase): void {
 export const handlers: Handler[] = [
   [/^llm_mot_train_forward/, trainForward],
   [/^llm_mot_text_only/, textOnly],
-  [/^attention_mask_/, (c) => expectMask(c, 'mask', layoutSpec(c.params))],
+  [/^attention_mask/, (c) => expectMask(c, 'mask', layoutSpec(c.params))],
 ];

@@ -189,6 +189,6 @@ async function packingLoop(c: GoldenCase): Promise<void> {
 export const handlers: Handler[] = [
   [/^pack_/, pack],
   [/^len2weight/, lengthWeights],
-  [/^packing_loop_/, packingLoop],
+  [/^packing_loop/, packingLoop],
   ...datasetHandlers,
 ];

@@ -142,17 +142,17 @@ function crossEntropy(c: GoldenCase): void {
 
 /** Everything below the models: position codes, norms, activations, token layouts, time grids. */
 export const handlers: Handler[] = [
-  [/^rope$/, rope],
-  [/^rope_table_/, ropeTableOnly],
-  [/^rmsnorm_/, rmsNorm],
+  [/^rope(_\d+)?$/, rope],
+  [/^rope_table/, ropeTableOnly],
+  [/^rmsnorm/, rmsNorm],
   [/^layer_norm/, layerNorm],
   [/^group_norm/, groupNorm],
   [/^timestep_embedding/, timestepEmbedding],
   [/^timestep_embedder/, timestepEmbedder],
-  [/^sincos2d_rows_/, sincosRows],
-  [/^sincos2d_/, (c) => c.expect('table', sincosTable(c.params.dim, c.params.grid))],
+  [/^sincos2d_rows/, sincosRows],
+  [/^sincos2d/, (c) => c.expect('table', sincosTable(c.params.dim, c.params.grid))],
   [/^flat_position_ids/, flatIds],
-  [/^patchify_/, (c) => c.expect('tokens', patchify(c.input('image'), c.params.patch))],
+  [/^patchify/, (c) => c.expect('tokens', patchify(c.input('image'), c.params.patch))],
   [/^latent_patchify/, latentPatchify],
   [/^siglip_rope2d_tables/, rope2d],
   [/^sampler_timesteps/, samplerTimesteps],

@@ -117,23 +117,32 @@ function checkGradients(c: GoldenCase, params: ReadonlyMap<string, Tensor>): voi
   }
 }
 
+/** Every loss the case lists, then the gradients. */
+function checkStep(
+  c: GoldenCase,
+  batch: PackedBatch,
+  { out, mse, total }: Losses,
+  params: ReadonlyMap<string, Tensor>,
+): void {
+  if (out.cePerToken !== null) {
+    c.expect('ce_per_token', out.cePerToken);
+    const weights = batch.ceLossWeights as Tensor;
+    c.expect('ce_reweighted', [crossEntropyLoss(out.cePerToken, weights).item()]);
+  }
+  const rewards = rewardsOf(c, batch);
+  if (rewards !== null) c.expect('reward_per_latent_token', rewards);
+  c.expect('mse', [mse.item()]);
+  c.expect('total_loss', [total.item()]);
+  total.backward();
+  checkGradients(c, params);
+}
+
 function trainLoss(c: GoldenCase): void {
   scope(() => {
     const model = c.bagel();
     const params = trainable(model);
     const batch = batchOf(c);
-    const { out, mse, total } = losses(c, model, batch, c.input('noise'));
-    if (out.cePerToken !== null) {
-      c.expect('ce_per_token', out.cePerToken);
-      const weights = batch.ceLossWeights as Tensor;
-      c.expect('ce_reweighted', [crossEntropyLoss(out.cePerToken, weights).item()]);
-    }
-    const rewards = rewardsOf(c, batch);
-    if (rewards !== null) c.expect('reward_per_latent_token', rewards);
-    c.expect('mse', [mse.item()]);
-    c.expect('total_loss', [total.item()]);
-    total.backward();
-    checkGradients(c, params);
+    checkStep(c, batch, losses(c, model, batch, c.input('noise')), params);
   });
 }
 
@@ -149,10 +158,7 @@ function stepFromImages(c: GoldenCase): void {
     batch.paddedLatentGt = encode('padded_gt_images', 'posterior_noise_gt');
     c.expect('latent', batch.paddedLatent);
     c.expect('latent_gt', batch.paddedLatentGt);
-    const { mse, total } = losses(c, model, batch, c.input('noise'));
-    c.expect('mse', [mse.item()]);
-    total.backward();
-    checkGradients(c, params);
+    checkStep(c, batch, losses(c, model, batch, c.input('noise')), params);
   });
 }
 
@@ -250,6 +256,6 @@ function lrSchedules(c: GoldenCase): void {
 export const handlers: Handler[] = [
   [/^train_step_from_images/, stepFromImages],
   [/^train_/, trainLoss],
-  [/^adamw_/, adamwSteps],
+  [/^adamw/, adamwSteps],
   [/^lr_schedules/, lrSchedules],
 ];

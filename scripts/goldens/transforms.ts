@@ -35,6 +35,6 @@ async function imageTransform(c: GoldenCase): Promise<void> {
 
 /** Decoding, resize rule, resampling and normalisation of images. */
 export const handlers: Handler[] = [
-  [/^resize_rule_/, resizeRule],
-  [/^image_transform_/, imageTransform],
+  [/^resize_rule/, resizeRule],
+  [/^image_transform/, imageTransform],
 ];
