@@ -55,11 +55,15 @@ export function toLatentGrid(
 /** For one output position: the input positions it reads and their weights. */
 type Taps = Array<[number, number]>;
 
-/** Interpolation weights of one axis; positions are rounded to float32 as ATen does. */
+/**
+ * Interpolation weights of one axis. Positions are rounded to float32 once, as ATen's kernels do on processors with a
+ * fused multiply-add (and on CUDA): the product is exact in double precision. Rounding it too would move a position
+ * just below a power of two by up to half a float32 step of that power.
+ */
 function bilinearTaps(from: number, to: number): Taps[] {
   const scale = Math.fround(from / to);
   return Array.from({ length: to }, (_, i) => {
-    const centre = Math.max(0, Math.fround(Math.fround(scale * (i + 0.5)) - 0.5));
+    const centre = Math.max(0, Math.fround(scale * (i + 0.5) - 0.5));
     const first = Math.min(Math.floor(centre), from - 1);
     const second = Math.min(first + 1, from - 1);
     const weight = Math.fround(centre - first);

@@ -181,6 +181,14 @@ describe('toLatentGrid', () => {
     );
   });
 
+  it('rounds a position once, as a fused multiply-add does', () => {
+    const dot = new Float32Array(987);
+    dot[512] = 1;
+    const grid = toLatentGrid(dot, { from: [1, 987], to: [1, 26] }, 'bilinear');
+    // 987 / 26 * 13.5 - 0.5 in float32; with the product rounded as well it would be 511.9807739.
+    close(grid[13], 511.98080444 - 511, 1e-6);
+  });
+
   it('takes the mean of each cell by area, fractions of pixels included', () => {
     const [first] = toLatentGrid(ramp, { from: [32, 48], to: [2, 3] }, 'area');
     close(first, 7.5 + 750, 1e-3);

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
+import { normalInit } from '../../nn/init.js';
 import { setParameter } from '../../nn/module.js';
 import { Generator, noGrad, scope } from '../../torch/index.js';
-import { normalInit } from '../../nn/init.js';
 import { fileError } from '../../util/files.js';
 import { Autoencoder } from './autoencoder.js';
 import { Bagel } from './bagel.js';
