@@ -1,10 +1,10 @@
 import { handlers as extra } from './extra.js';
+import type { Handler } from './handler.js';
 import { handlers as inference } from './inference.js';
 import { handlers as llm } from './llm.js';
 import { handlers as packing } from './packing.js';
 import { handlers as primitives } from './primitives.js';
 import { handlers as reward } from './reward.js';
-import type { Handler } from './runner.js';
 import { handlers as siglip } from './siglip.js';
 import { handlers as train } from './train.js';
 import { handlers as transforms } from './transforms.js';

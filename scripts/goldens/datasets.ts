@@ -8,7 +8,7 @@ import { ByteTokenizer } from '../../lib/data/tokenizer.js';
 import { parseVlmRecord, vlmSample } from '../../lib/data/vlm.js';
 import { codeRewardMap, globalScoreOf } from '../../lib/reward/reward-map.js';
 import { readJsonl } from '../../lib/util/jsonl.js';
-import type { GoldenCase, Handler, Json } from './runner.js';
+import type { GoldenCase, Handler, Json } from './handler.js';
 import { transformOf } from './transforms.js';
 
 /** Compares a sample with what the index says about it; keys it does not give are not looked at. */

@@ -7,7 +7,7 @@ import { genFromUnd } from '../../lib/models/bagel/state-keys.js';
 import { PackedLayout } from '../../lib/nn/packed-layout.js';
 import type { Tensor } from '../../lib/torch/index.js';
 import { arange, linspace, noGrad, ops, tensor } from '../../lib/torch/index.js';
-import type { GoldenCase, Handler } from './runner.js';
+import type { GoldenCase, Handler } from './handler.js';
 
 function patchConvToLinear(c: GoldenCase): void {
   const weight = patchEmbeddingToLinear(c.input('conv_weight'));

@@ -26,7 +26,7 @@ import {
 import { generateImage, samplerDefaults } from '../../lib/generate/sampler.js';
 import { generateText } from '../../lib/generate/text.js';
 import { keep, ops, type Tensor, tensor } from '../../lib/torch/index.js';
-import type { GoldenCase, Handler, Json } from './runner.js';
+import type { GoldenCase, Handler, Json } from './handler.js';
 
 /** The parts a case needs; the autoencoder only where the case lists its weights. */
 function parts(c: GoldenCase): GenerationModel {

@@ -2,7 +2,7 @@ import type { LayoutSpec } from '../../lib/nn/packed-layout.js';
 import { PackedLayout } from '../../lib/nn/packed-layout.js';
 import { arange, noGrad } from '../../lib/torch/index.js';
 import { planMask } from './dense-mask.js';
-import type { GoldenCase, Handler, Json } from './runner.js';
+import type { GoldenCase, Handler, Json } from './handler.js';
 
 function layoutSpec(params: Json): LayoutSpec {
   return {

@@ -12,7 +12,7 @@ import { PackedLayout } from '../../lib/nn/packed-layout.js';
 import { DataError } from '../../lib/util/errors.js';
 import { handlers as datasetHandlers } from './datasets.js';
 import { denseMask, planMask } from './dense-mask.js';
-import type { GoldenCase, Handler, Json } from './runner.js';
+import type { GoldenCase, Handler, Json } from './handler.js';
 
 /** Values handed out one after another; an error past the end. */
 function sequenceOf(name: string, values: ArrayLike<number>): () => number {

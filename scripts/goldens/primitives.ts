@@ -16,7 +16,7 @@ import { trainingTimesteps } from '../../lib/models/bagel/timesteps.js';
 import { GroupNorm, LayerNorm, RMSNorm } from '../../lib/nn/norm.js';
 import type { Tensor } from '../../lib/torch/index.js';
 import { ops, tensor } from '../../lib/torch/index.js';
-import type { GoldenCase, Handler, Json } from './runner.js';
+import type { GoldenCase, Handler, Json } from './handler.js';
 
 /** Every value of `reduction` an ATen loss takes: no reduction. */
 const noReduction = 0;

@@ -1,7 +1,7 @@
 import { type GridSize, toLatentGrid } from '../../lib/reward/latent-grid.js';
 import { codeRewardMap } from '../../lib/reward/reward-map.js';
 import { type Tensor, tensor } from '../../lib/torch/index.js';
-import type { GoldenCase, Handler } from './runner.js';
+import type { GoldenCase, Handler } from './handler.js';
 
 /** JSON has no infinities; the index spells them out as text that begins like this. */
 const SPELLED: Array<[RegExp, number]> = [

@@ -10,9 +10,6 @@ export { GoldenFolder } from './folder.js';
 export { GoldenCase } from './golden-case.js';
 export type { CaseEntry, Config, Json } from './index-file.js';
 
-/** Code that reproduces the cases whose id matches. */
-export type Handler = [pattern: RegExp, run: (c: GoldenCase) => void | Promise<void>];
-
 /** What became of one case. */
 export interface CaseResult {
   id: string;

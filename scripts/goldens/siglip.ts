@@ -2,7 +2,7 @@ import { parseVitConfig } from '../../lib/models/bagel/config.js';
 import { patchify } from '../../lib/models/bagel/patchify.js';
 import { SiglipVisionModel } from '../../lib/models/bagel/siglip.js';
 import { noGrad, ops, type Tensor } from '../../lib/torch/index.js';
-import type { GoldenCase, Handler } from './runner.js';
+import type { GoldenCase, Handler } from './handler.js';
 
 /** The packed input as the case stores it. */
 function packedInput(c: GoldenCase): { patches: Tensor; positionIds: Tensor; seqlens: number[] } {

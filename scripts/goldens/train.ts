@@ -8,7 +8,7 @@ import { noGrad, ops, scope, type Tensor, tensor } from '../../lib/torch/index.j
 import { Ema } from '../../lib/train/ema.js';
 import { crossEntropyLoss, flowLoss } from '../../lib/train/objectives.js';
 import { latentRewards } from '../../lib/train/reward-batch.js';
-import type { GoldenCase, Handler } from './runner.js';
+import type { GoldenCase, Handler } from './handler.js';
 
 /** The packed batch of a training case, with names from the reference. */
 function batchOf(c: GoldenCase): PackedBatch {

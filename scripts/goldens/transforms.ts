@@ -1,6 +1,6 @@
 import { readImage } from '../../lib/data/images.js';
 import { ImageTransform, normalise, targetSize } from '../../lib/data/transforms.js';
-import type { GoldenCase, Handler, Json } from './runner.js';
+import type { GoldenCase, Handler, Json } from './handler.js';
 
 function resizeRule(c: GoldenCase): void {
   const options = {

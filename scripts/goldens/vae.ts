@@ -1,5 +1,5 @@
 import { noGrad, ops } from '../../lib/torch/index.js';
-import type { GoldenCase, Handler } from './runner.js';
+import type { GoldenCase, Handler } from './handler.js';
 
 function roundTrip(c: GoldenCase): void {
   noGrad(() => {
