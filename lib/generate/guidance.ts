@@ -4,6 +4,7 @@ import { guidanceActive } from './schedule.js';
 
 /** Ways to shrink the guided velocity back to the length of the conditional one. */
 export const renormTypes = ['global', 'channel', 'text_channel'] as const;
+/** One of {@link renormTypes}. */
 export type RenormType = (typeof renormTypes)[number];
 
 /** What one norm of type `global` spans: each image by itself, or the whole packed batch. */

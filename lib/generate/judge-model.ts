@@ -38,6 +38,7 @@ export function readImagePrefix(
   return { context, dispose: () => context.cache.dispose() };
 }
 
+/** One question about an image that has been read. */
 export interface ConstrainedQuestion {
   question: string;
   /** Form of the answer; decoding ends when it is complete. Without one, at the end token. */
@@ -52,6 +53,7 @@ export interface ConstrainedQuestion {
   signal?: AbortSignal;
 }
 
+/** What came of a question. */
 export interface ConstrainedAnswer {
   text: string;
   /** Tokens of the answer. */

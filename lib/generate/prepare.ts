@@ -1,5 +1,4 @@
-import { flatPositionIds } from '../models/bagel/embeddings.js';
-import { scope } from '../torch/index.js';
+import { flatPositionIds } from '../models/bagel/position-ids.js';
 import { ConfigError, DataError } from '../util/errors.js';
 
 /** The four ids that frame text and images. */
@@ -52,6 +51,7 @@ export interface PreparedImages extends NextLengths {
   key_values_lens: number[];
 }
 
+/** Image blocks for the vision tower. */
 export interface PreparedVitImages extends PreparedImages {
   vit_token_seqlens: number[];
   packed_vit_position_ids: number[];
@@ -59,6 +59,7 @@ export interface PreparedVitImages extends PreparedImages {
   packed_vit_token_indexes: number[];
 }
 
+/** Image blocks for the generation expert. */
 export interface PreparedVaeImages extends PreparedImages {
   packed_vae_position_ids: number[];
   /** Local rows. */
@@ -75,6 +76,7 @@ export interface PreparedCfg {
   cfg_packed_key_value_indexes: number[];
 }
 
+/** The first step of decoding: one start token per sequence. */
 export interface PreparedStart {
   packed_start_tokens: number[];
   packed_query_position_ids: number[];
@@ -140,12 +142,26 @@ export function preparePrompts(
   };
 }
 
-/** The part that all image blocks share; `cells[s]` is the number of cells of sequence s's image. */
-function prepareImages(
+/** The part that all image blocks share, and what is known of their cells. */
+function prepareCells(
   context: ContextLengths,
-  cells: readonly number[],
+  sizes: readonly (readonly [number, number])[],
+  grid: CellGrid,
   special: SpecialTokens,
-): PreparedImages & { cellIndexes: number[] } {
+): PreparedImages & {
+  /** Rows and columns of each image. */
+  shapes: Array<[number, number]>;
+  /** Cells of each image. */
+  cells: number[];
+  /** Position ids of the cells, one image behind the other. */
+  positionIds: number[];
+  /** Rows of the cells. */
+  cellIndexes: number[];
+} {
+  checkBatch(context, sizes.length, 'image');
+  const shapes = sizes.map((size) => cellsOf(size, grid));
+  const cells = shapes.map(([r, c]) => r * c);
+  const { cell: patch, maxPerSide: side, interpolate } = grid;
   const lens = cells.map((n) => n + 2);
   const { past, fresh } = mergedRows(context.kvLens, lens);
   const textIndexes: number[] = [];
@@ -168,6 +184,11 @@ function prepareImages(
     key_values_lens: [...context.kvLens],
     newKvLens: context.kvLens.map((n, s) => n + lens[s]),
     newRopes: context.ropes.map((r) => r + 1),
+    shapes,
+    cells,
+    positionIds: sizes.flatMap(([height, width]) =>
+      flatPositionIds({ height, width, patch, side, interpolate }),
+    ),
     cellIndexes,
   };
 }
@@ -182,16 +203,6 @@ export interface CellGrid {
   limit: string;
   /** Stretch the ids over the whole table instead of using its top left corner. */
   interpolate: boolean;
-}
-
-/** Position ids of the cells of some images, one behind the other. */
-function cellPositions(sizes: readonly (readonly [number, number])[], grid: CellGrid): number[] {
-  const { cell: patch, maxPerSide: side, interpolate } = grid;
-  return scope(() =>
-    sizes.flatMap(([height, width]) =>
-      flatPositionIds({ height, width, patch, side, interpolate }).toIntArray(),
-    ),
-  );
 }
 
 /**
@@ -226,14 +237,12 @@ export function prepareVitImages(
   grid: CellGrid,
   special: SpecialTokens,
 ): PreparedVitImages {
-  checkBatch(context, sizes.length, 'image');
-  const shapes = sizes.map((size) => cellsOf(size, grid));
-  const cells = shapes.map(([r, c]) => r * c);
-  const { cellIndexes, ...images } = prepareImages(context, cells, special);
+  const prepared = prepareCells(context, sizes, grid, special);
+  const { shapes: _, cells, positionIds, cellIndexes, ...images } = prepared;
   return {
     ...images,
     vit_token_seqlens: cells,
-    packed_vit_position_ids: cellPositions(sizes, grid),
+    packed_vit_position_ids: positionIds,
     packed_vit_token_indexes: cellIndexes,
   };
 }
@@ -245,13 +254,11 @@ export function prepareVaeImages(
   grid: CellGrid,
   special: SpecialTokens,
 ): PreparedVaeImages {
-  checkBatch(context, sizes.length, 'image');
-  const shapes = sizes.map((size) => cellsOf(size, grid));
-  const cells = shapes.map(([r, c]) => r * c);
-  const { cellIndexes, ...images } = prepareImages(context, cells, special);
+  const prepared = prepareCells(context, sizes, grid, special);
+  const { cells: _, shapes, positionIds, cellIndexes, ...images } = prepared;
   return {
     ...images,
-    packed_vae_position_ids: cellPositions(sizes, grid),
+    packed_vae_position_ids: positionIds,
     packed_vae_token_indexes: cellIndexes,
     patchified_vae_latent_shapes: shapes,
   };

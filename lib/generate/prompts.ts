@@ -8,6 +8,7 @@ export const generationSystemPrompt = [
   'Write the plan inside <think> </think> tags, that is: <think> the plan </think>, then the picture.',
 ].join(' ');
 
+/** For answers; {@link generationSystemPrompt} is for pictures. */
 export const understandingSystemPrompt = [
   'Before you answer, look at the picture and reason about the question step by step.',
   'Write the reasoning inside <think> </think> tags and the answer after it, that is:',

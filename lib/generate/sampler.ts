@@ -48,6 +48,7 @@ export interface SamplerStep {
   x: Tensor;
 }
 
+/** One batch of pictures: contexts, sizes, start noise and options. */
 export interface GenerateImageRequest {
   /** Everything seen so far. */
   context: GenerationContext;

@@ -1,5 +1,5 @@
-import { createHash } from 'node:crypto';
 import { Generator } from '../torch/index.js';
+import { keyedSeed } from '../util/keyed-random.js';
 
 /** Independent random streams of one generated item. */
 export type RandomStream = 'noise' | 'posterior' | 'tokens';
@@ -10,11 +10,7 @@ export type RandomStream = 'noise' | 'posterior' | 'tokens';
  */
 export function streamSeed(seed: number | bigint, stream: RandomStream): bigint {
   if (stream === 'noise') return BigInt.asUintN(64, BigInt(seed));
-  const digest = createHash('sha256')
-    .update(`${BigInt(seed)}/${stream}`)
-    .digest();
-  // 63 bits: a seed that every interface can hold as a signed number.
-  return digest.readBigUInt64LE(0) & 0x7fff_ffff_ffff_ffffn;
+  return keyedSeed(BigInt(seed), stream);
 }
 
 /** A fresh CPU generator for a stream; results do not depend on what other streams drew. */

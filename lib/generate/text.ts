@@ -19,6 +19,7 @@ export interface TextOptions extends ChoiceOptions {
   max_length: number;
 }
 
+/** Greedy decoding of at most 512 tokens. */
 export const textDefaults: Readonly<TextOptions> = Object.freeze({
   max_length: 512,
   do_sample: false,
@@ -30,6 +31,7 @@ export const textDefaults: Readonly<TextOptions> = Object.freeze({
 /** Why a sequence ended. */
 export type FinishReason = 'eos' | 'length' | 'constraint';
 
+/** One batch of texts to decode. */
 export interface GenerateTextRequest {
   context: GenerationContext;
   options: Partial<TextOptions>;
@@ -56,6 +58,7 @@ export interface GenerateTextRequest {
   signal?: AbortSignal;
 }
 
+/** What was decoded, and why each sequence ended. */
 export interface GenerateTextResult {
   /** Per sequence: the start token and what was decoded, without the end token. */
   ids: number[][];

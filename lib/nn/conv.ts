@@ -3,6 +3,7 @@ import { ops } from '../torch/index.js';
 import { fanInInit } from './init.js';
 import { Module, parameter, setParameter } from './module.js';
 
+/** Stride (default 1), zero padding on every side (default 0), and whether there is a bias (default true). */
 export interface Conv2dOptions {
   stride?: number;
   padding?: number;
@@ -35,6 +36,7 @@ export class Conv2d extends Module {
     return ops.conv2d(x, this.weight, this.bias, [stride, stride], [padding, padding]);
   }
 
+  /** Uniform weights and bias within `1 / sqrt(fan in)`, as PyTorch starts a convolution. */
   override initWeights(generator: Generator): this {
     const [out, inChannels, kernel] = this.weight.shape;
     const fanIn = inChannels * kernel * kernel;

@@ -17,6 +17,7 @@ export class Embedding extends Module {
     return ops.embedding(this.weight, ids);
   }
 
+  /** Standard normal rows. */
   override initWeights(generator: Generator): this {
     setParameter(this, 'weight', normalInit([...this.weight.shape], 1, generator));
     return this;

@@ -19,6 +19,7 @@ export class Linear extends Module {
     return ops.linear(x, this.weight, this.bias);
   }
 
+  /** Uniform weights and bias within `1 / sqrt(in)`, as PyTorch starts a linear layer. */
   override initWeights(generator: Generator): this {
     const [out, fanIn] = this.weight.shape;
     setParameter(this, 'weight', fanInInit([out, fanIn], fanIn, generator));

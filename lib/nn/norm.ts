@@ -21,6 +21,7 @@ export class LayerNorm extends Module {
     return ops.layerNorm(x, [...this.weight.shape], this.weight, this.bias, this.eps);
   }
 
+  /** Ones, and zeros for a bias; nothing is drawn. */
   override initWeights(_generator: Generator): this {
     setParameter(this, 'weight', onesInit([...this.weight.shape]));
     setParameter(this, 'bias', zerosInit([...this.bias.shape]));
@@ -48,6 +49,7 @@ export class GroupNorm extends Module {
     return ops.groupNorm(x, this.groups, this.weight, this.bias, this.eps);
   }
 
+  /** Ones, and zeros for a bias; nothing is drawn. */
   override initWeights(_generator: Generator): this {
     setParameter(this, 'weight', onesInit([...this.weight.shape]));
     setParameter(this, 'bias', zerosInit([...this.bias.shape]));
@@ -76,6 +78,7 @@ export class RMSNorm extends Module {
     return ops.rmsNorm(x, [...this.weight.shape], null, this.eps).mul(this.weight);
   }
 
+  /** Ones, and zeros for a bias; nothing is drawn. */
   override initWeights(_generator: Generator): this {
     setParameter(this, 'weight', onesInit([...this.weight.shape]));
     return this;

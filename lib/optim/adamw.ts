@@ -1,6 +1,7 @@
 import { keep, noGrad, ops, scope, type Tensor, tensor, zeros } from '../torch/index.js';
 import { CheckpointError } from '../util/errors.js';
 
+/** Hyper-parameters of {@link AdamW}; the defaults are those of the BAGEL reference trainer. */
 export interface AdamWOptions {
   /** Decay rates of the two moments. */
   betas?: readonly [number, number];

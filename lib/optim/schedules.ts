@@ -2,8 +2,10 @@ import { ConfigError } from '../util/errors.js';
 
 /** Names of the learning-rate schedules a recipe can ask for. */
 export const SCHEDULE_KINDS = ['constant', 'cosine'] as const;
+/** One of {@link SCHEDULE_KINDS}. */
 export type ScheduleKind = (typeof SCHEDULE_KINDS)[number];
 
+/** A learning-rate schedule; steps are optimiser steps. */
 export interface ScheduleOptions {
   kind: ScheduleKind;
   /** Peak learning rate, reached at step `warmupSteps`. */

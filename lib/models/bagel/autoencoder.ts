@@ -272,6 +272,7 @@ export class Autoencoder extends Module {
     this.decoder = new Decoder(config);
   }
 
+  /** The shape it was built with. */
   get config(): VaeConfig {
     return this.#config;
   }

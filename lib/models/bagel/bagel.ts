@@ -16,6 +16,7 @@ import { packLatent } from './patchify.js';
 import { SiglipVisionModel } from './siglip.js';
 import { trainingTimesteps } from './timesteps.js';
 
+/** Which parts of the model are built. */
 export interface BagelOptions {
   /** Build the vision tower with its connector and position table (default true). */
   vision?: boolean;
@@ -60,6 +61,7 @@ export interface TrainOutputs {
   timesteps: Tensor | null;
 }
 
+/** Randomness of a training pass, drawn by the caller. */
 export interface TrainForwardOptions {
   /** [vae, P] float32 standard normal noise, one row per VAE token. */
   noise?: Tensor;

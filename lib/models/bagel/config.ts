@@ -98,9 +98,13 @@ const configSchema = z
     requireMultiple(ctx, 'llm.hidden_size', config.llm.hidden_size, 4);
   });
 
+/** The language model, defaults filled in. */
 export type LlmConfig = z.output<typeof llmConfigSchema>;
+/** The vision tower as it is built. */
 export type VitConfig = z.output<typeof vitConfigSchema>;
+/** The autoencoder. */
 export type VaeConfig = z.output<typeof vaeConfigSchema>;
+/** What joins the parts, and the defaults of training. */
 export type BagelConfig = z.output<typeof bagelConfigSchema>;
 /** Everything that determines the shape and behaviour of a BAGEL model. */
 export type Config = z.output<typeof configSchema>;

@@ -14,6 +14,7 @@ import { applyRope } from './rope.js';
 /** The two sets of weights: understanding (text and ViT tokens) and generation (latent tokens). */
 export type Expert = 'und' | 'gen';
 
+/** Both experts, in the order in which their streams are laid end to end. */
 export const EXPERTS: readonly Expert[] = ['und', 'gen'];
 
 /** Something per expert; null where the batch has no tokens of that kind. */
@@ -160,6 +161,7 @@ export abstract class DecoderLayer extends Module {
     this.kvHeads = config.num_key_value_heads;
   }
 
+  /** The weights that an expert uses in this layer. */
   abstract expert(name: Expert): ExpertParts;
 
   /** Training pass. @returns new streams; the given ones stay usable. */
@@ -277,10 +279,12 @@ export class Qwen2DecoderLayer extends DecoderLayer {
     this.postAttentionLayernorm = new RMSNorm(config.hidden_size, config.rms_norm_eps);
   }
 
+  /** The same weights for both experts. */
   expert(_name: Expert): ExpertParts {
     return { ...attentionParts(this.selfAttn), ...this.normParts(), mlp: this.mlp };
   }
 
+  /** The two norms of the layer, shared by the experts. */
   protected normParts() {
     return { inputNorm: this.inputLayernorm, postNorm: this.postAttentionLayernorm };
   }
@@ -295,6 +299,7 @@ export class Qwen2MoEDecoderLayer extends Qwen2DecoderLayer {
     this.mlpMoeGen = new Mlp(config);
   }
 
+  /** Shared attention and norms with the MLP of the expert. */
   override expert(name: Expert): ExpertParts {
     const parts = super.expert(name);
     return name === 'und' ? parts : { ...parts, mlp: this.mlpMoeGen };
@@ -326,6 +331,7 @@ export class Qwen2MoTDecoderLayer extends DecoderLayer {
     this.postAttentionLayernormMoeGen = norm();
   }
 
+  /** The complete set of weights of the expert. */
   expert(name: Expert): ExpertParts {
     const a = this.selfAttn;
     if (name === 'und') {

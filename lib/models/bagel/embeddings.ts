@@ -1,8 +1,8 @@
 import { Linear } from '../../nn/linear.js';
 import { Module, parameter, setParameter } from '../../nn/module.js';
-import type { Device, Generator, Tensor } from '../../torch/index.js';
-import { arange, keep, noGrad, ops, scope, tensor, zeros } from '../../torch/index.js';
-import { ConfigError, ImageError } from '../../util/errors.js';
+import type { Generator, Tensor } from '../../torch/index.js';
+import { arange, keep, noGrad, ops, scope, zeros } from '../../torch/index.js';
+import { ConfigError } from '../../util/errors.js';
 
 const MAX_PERIOD = 10000;
 
@@ -107,48 +107,9 @@ export class PositionEmbedding extends Module {
     return this;
   }
 
+  /** Computes the fixed table; nothing is drawn. */
   override initWeights(_generator?: Generator): this {
     setParameter(this, 'posEmbed', keep(sincosTable(this.posEmbed.shape[1], this.side)));
     return this;
   }
-}
-
-/** Which flattened 2-D ids an image of `height` x `width` pixels uses. */
-export interface FlatPositionSpec {
-  height: number;
-  width: number;
-  /** Pixels per side of a token. */
-  patch: number;
-  /** Side of the table. */
-  side: number;
-  /** Spread the ids over the whole table instead of using its top left corner. */
-  interpolate?: boolean;
-  device?: Device;
-}
-
-/**
- * Flattened 2-D position ids `bucket(row) * side + bucket(col)` in row-major order: [n] int64.
- * `extrapolate` (default): bucket(i) = i. `interpolate`: bucket(i) = floor(i * side / count), in
- * integers (the reference's floating-point buckets are one lower for a few pairs, by rounding).
- * @throws ImageError when the image needs positions that the table does not have.
- */
-export function flatPositionIds(spec: FlatPositionSpec): Tensor {
-  const { height, width, patch, side, interpolate = false, device = 'cpu' } = spec;
-  const rows = Math.floor(height / patch);
-  const cols = Math.floor(width / patch);
-  if (!interpolate && (rows > side || cols > side)) {
-    throw new ImageError('ERR_IMAGE_SIZE', 'The image has more tokens per side than positions', {
-      expected: `at most ${side * patch}x${side * patch} pixels`,
-      found: `${width}x${height}`,
-      hint: 'Resize the image, or use a model with a larger position table.',
-    });
-  }
-  const bucket = (i: number, n: number) => (interpolate ? Math.floor((i * side) / n) : i);
-  const ids = new BigInt64Array(rows * cols);
-  for (let row = 0; row < rows; row++) {
-    for (let col = 0; col < cols; col++) {
-      ids[row * cols + col] = BigInt(bucket(row, rows) * side + bucket(col, cols));
-    }
-  }
-  return tensor(ids, { shape: [rows * cols], dtype: 'int64', device });
 }

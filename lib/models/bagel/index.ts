@@ -11,6 +11,7 @@ export * from './language-model.js';
 export * from './load.js';
 export { MANIFEST_FILE, type Manifest, readManifest } from './manifest.js';
 export * from './patchify.js';
+export * from './position-ids.js';
 export * from './rope.js';
 export * from './save.js';
 export { patchEmbeddingToLinear, SiglipVisionModel } from './siglip.js';

@@ -90,6 +90,7 @@ export class KvStep {
     return this.#store.keys[layer];
   }
 
+  /** The same for values. */
   value(layer: number): Tensor {
     return this.#store.values[layer];
   }

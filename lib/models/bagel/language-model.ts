@@ -102,6 +102,7 @@ export class LanguageModel extends Module {
     }
   }
 
+  /** The configuration it was built with. */
   get config(): LlmConfig {
     return this.#config;
   }

@@ -4,6 +4,7 @@ import { compareKeys, requireFit } from '../../nn/key-report.js';
 import type { Device, DType, Tensor } from '../../torch/index.js';
 import { keep, noGrad, scope } from '../../torch/index.js';
 import { CheckpointError } from '../../util/errors.js';
+import { isObject } from '../../util/json-values.js';
 import { readJsonFile } from '../../util/jsonl.js';
 import { Autoencoder } from './autoencoder.js';
 import { Bagel } from './bagel.js';
@@ -35,6 +36,7 @@ export const TOKENIZER_FILES = [
   'generation_config.json',
 ] as const;
 
+/** How a model directory is loaded; by default everything it holds. */
 export interface LoadBagelOptions {
   device?: Device;
   /** Precision of the weights and the residual stream. Default: float32 on the CPU, else bfloat16. */
@@ -54,6 +56,7 @@ export interface LoadBagelOptions {
   };
 }
 
+/** A loaded model directory, and what was done about keys that did not match one to one. */
 export interface LoadedBagel {
   bagel: Bagel;
   /** null when the directory has no autoencoder or none was asked for. */
@@ -252,9 +255,7 @@ function readConfigFile(dir: string, name: string): Record<string, unknown> {
     });
   }
   const json = readJsonFile(file);
-  if (typeof json === 'object' && json !== null && !Array.isArray(json)) {
-    return json as Record<string, unknown>;
-  }
+  if (isObject(json)) return json;
   throw new CheckpointError('ERR_NO_CONFIG', 'A configuration file is no JSON object', { file });
 }
 

@@ -35,6 +35,7 @@ const manifestSchema = z.strictObject({
   bagel: z.strictObject(bagelConfigSchema.shape).partial().optional(),
 });
 
+/** Content of a valid `srum.json`. */
 export type Manifest = z.output<typeof manifestSchema>;
 
 /** Reads `srum.json` of a model directory; null when it has none. @throws ConfigError */

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Module } from '../../nn/module.js';
-import type { DType, Tensor } from '../../torch/index.js';
-import { noGrad, scope, writeSafetensors } from '../../torch/index.js';
+import type { DType, SafetensorsEntry } from '../../torch/index.js';
+import { noGrad, writeSafetensors } from '../../torch/index.js';
 import { makeFolder } from '../../util/files.js';
 import { writeJsonFile } from '../../util/jsonl.js';
 import type { Autoencoder } from './autoencoder.js';
@@ -62,12 +62,16 @@ export function saveBagel(dir: string, options: SaveBagelOptions): void {
     bagel: settings,
   });
   if (vae) writeSafetensors(path.join(dir, MODEL_FILES.vae), vae.namedParameters());
-  scope(() => writeSafetensors(path.join(dir, weights), converted(bagel, dtype)));
+  writeSafetensors(path.join(dir, weights), converted(bagel, dtype));
 }
 
-/** A module's tensors in the dtype they are to be stored in; as they are without one. */
-export function* converted(module: Module, dtype?: DType): IterableIterator<[string, Tensor]> {
+/**
+ * A module's tensors in the dtype they are to be stored in, each converted when it is its turn to be
+ * written; as they are without a dtype.
+ */
+function* converted(module: Module, dtype?: DType): IterableIterator<SafetensorsEntry> {
   for (const [key, tensor] of module.namedParameters()) {
-    yield [key, noGrad(() => tensor.detach().to({ dtype: dtype ?? tensor.dtype }))];
+    if (dtype === undefined || dtype === tensor.dtype) yield [key, tensor];
+    else yield [key, { dtype, shape: tensor.shape }, () => noGrad(() => tensor.detach().to(dtype))];
   }
 }

@@ -160,6 +160,7 @@ export class SiglipMlp extends Module {
     this.fc2 = new Linear(config.intermediate_size, config.hidden_size);
   }
 
+  /** [n, hidden] -> [n, hidden]. */
   forward(x: Tensor): Tensor {
     return this.fc2.forward(this.#activation(this.fc1.forward(x)));
   }
@@ -180,6 +181,7 @@ export class SiglipEncoderLayer extends Module {
     this.mlp = new SiglipMlp(config);
   }
 
+  /** [n, hidden] -> [n, hidden]; `plan` says which patches see each other. */
   forward(x: Tensor, plan: readonly AttentionCall[], rope?: Rope2dTables): Tensor {
     const attended = x.add(this.selfAttn.forward(this.layerNorm1.forward(x), plan, rope));
     return attended.add(this.mlp.forward(this.layerNorm2.forward(attended)));
@@ -198,6 +200,7 @@ export class SiglipEncoder extends Module {
     );
   }
 
+  /** [n, hidden] -> [n, hidden], through all blocks. */
   forward(x: Tensor, plan: readonly AttentionCall[], rope?: Rope2dTables): Tensor {
     let hidden = x;
     for (const layer of this.layers) hidden = layer.forward(hidden, plan, rope);
@@ -223,6 +226,13 @@ export class SiglipVisionTransformer extends Module {
     }
   }
 
+  /**
+   * @param patches [n, patch * patch * channels]
+   * @param positionIds [n] int64
+   * @param seqlens patches of each image; images do not see each other
+   * @returns [n, hidden]
+   * @throws DataError when the lengths do not sum to n
+   */
   forward(patches: Tensor, positionIds: Tensor, seqlens: readonly number[]): Tensor {
     const total = seqlens.reduce((sum, n) => sum + n, 0);
     if (total !== patches.shape[0]) {

@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { SafetensorsFile, Tensor } from '../../torch/index.js';
 import { openSafetensors } from '../../torch/index.js';
 import { CheckpointError } from '../../util/errors.js';
+import { isObject } from '../../util/json-values.js';
 import { readJsonFile } from '../../util/jsonl.js';
 
 /** Names under which BAGEL and SRUM directories keep their weights, preferred first. */
@@ -73,7 +74,7 @@ function openShards(file: string): WeightSource {
       expected: '{"weight_map": {key: file name}} that agrees with the shards',
       found,
     });
-  if (typeof map !== 'object' || map === null || Array.isArray(map)) throw bad(typeof map);
+  if (!isObject(map)) throw bad(typeof map);
   const shards = new Map<string, SafetensorsFile>();
   const owners = new Map<string, SafetensorsFile>();
   for (const [key, shard] of Object.entries(map)) {
