@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { DataError } from '../util/errors.js';
+import { inspectJson } from '../util/json-values.js';
 import { type JsonlResult, readJsonl } from '../util/jsonl.js';
-import { inspectJson } from './inspect-json.js';
 
 const schema = z.looseObject({
   prompt_id: z.union([z.int().min(0), z.string().min(1)]),

@@ -16,7 +16,6 @@ export {
 } from './images.js';
 export {
   type BoundaryTokens,
-  imagePositionIds,
   type LengthReduction,
   lengthToWeight,
   type PackConfig,
@@ -29,6 +28,7 @@ export {
 export {
   PackingLoop,
   type PackingOptions,
+  type PackingState,
   type PackLimits,
   type PackMode,
   type PackReport,
@@ -39,6 +39,8 @@ export {
 export { addPngText, readPngText } from './png-chunks.js';
 export { checkPrompts, type Prompt, readPrompts } from './prompts.js';
 export {
+  BOX_FRAMES,
+  type BoxFrame,
   type BuiltMap,
   type MapBuilder,
   RegionalRewardDataset,
@@ -47,15 +49,17 @@ export {
 } from './regional-reward.js';
 export { type Resampling, type RgbImage, resizeImage } from './resample.js';
 export {
+  type Box,
   checkRewardRecord,
   type FrameSize,
   frameOf,
+  GLOBAL_REWARD_NAME,
   parseRewardRecord,
   type RewardProblem,
   type RewardRecord,
   type RewardRegion,
   readRewardRecords,
-  scaleRewards,
+  scaleBox,
 } from './rewards.js';
 export type { PixelMap, PlanItem, Sample, SampleSource } from './sample.js';
 export { type T2iRow, t2iSample } from './t2i.js';

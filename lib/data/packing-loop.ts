@@ -88,6 +88,14 @@ const MAX_EXAMPLES = 20;
 /** Samples in a row that are all too long before the loop gives up instead of spinning forever. */
 const MAX_FRUITLESS = 10_000;
 
+/** Samples that were drawn but are in no pack yet: all that a loop remembers between two packs. */
+export interface PackingState<S> {
+  /** Did not fit the last pack and goes into the next one. */
+  carried: S | null;
+  /** Set aside, oldest first. */
+  buffer: S[];
+}
+
 /** Options of a packing loop. */
 export interface PackingOptions<S extends PackableSample> {
   /** Default `lossless`. */
@@ -97,6 +105,10 @@ export interface PackingOptions<S extends PackableSample> {
    * dropout makes it shorter than estimated). Default: the estimate.
    */
   onAdd?: (sample: S) => number;
+  /** Called for every sample that will reach no pack. */
+  onSkip?: (sample: S, skip: PackSkip) => void;
+  /** Goes on from the `state` of an earlier loop over the same streams. */
+  state?: PackingState<S>;
 }
 
 /**
@@ -116,10 +128,13 @@ export class PackingLoop<S extends PackableSample = Sample> {
   readonly #uniform: () => number;
   readonly #lossless: boolean;
   readonly #onAdd: (sample: S) => number;
+  readonly #onSkip: (sample: S, skip: PackSkip) => void;
   readonly #ended = new Set<SampleGroup<S>>();
-  readonly #buffer: S[] = [];
+  readonly #buffer: S[];
   /** A sample that did not fit the last pack and goes into the next one. */
-  #carried: S | null = null;
+  #carried: S | null;
+  /** The next pack opens without the mandatory groups. */
+  #freely = false;
   #pack: S[] = [];
   #rows = 0;
   #fruitless = 0;
@@ -142,6 +157,14 @@ export class PackingLoop<S extends PackableSample = Sample> {
     this.#uniform = uniform;
     this.#lossless = (options.mode ?? 'lossless') === 'lossless';
     this.#onAdd = options.onAdd ?? sampleRows;
+    this.#onSkip = options.onSkip ?? (() => {});
+    this.#buffer = [...(options.state?.buffer ?? [])];
+    this.#carried = options.state?.carried ?? null;
+  }
+
+  /** What the loop remembers; between two packs it decides, with the streams, all that follows. */
+  get state(): PackingState<S> {
+    return { carried: this.#carried, buffer: [...this.#buffer] };
   }
 
   /**
@@ -165,11 +188,11 @@ export class PackingLoop<S extends PackableSample = Sample> {
           this.#buffer.push(sample);
           continue;
         }
-        yield this.#emit();
-        if (!this.#lossless) this.#skip(sample, 'overflow');
+        if (this.#lossless) this.#carried = sample;
+        else this.#skip(sample, 'overflow');
         // Carried before and still no room beside the mandatory samples: a pack without them.
-        else if (origin === 'carried') this.#add(sample);
-        else this.#carried = sample;
+        this.#freely = this.#lossless && origin === 'carried';
+        yield this.#emit();
       } else {
         this.#add(sample);
       }
@@ -182,16 +205,20 @@ export class PackingLoop<S extends PackableSample = Sample> {
 
   /** Hands out what is left when the streams have ended. */
   *#drain(): Generator<S[]> {
-    for (const sample of this.#buffer.splice(0)) {
-      if (this.#rows + sampleRows(sample) > this.#limits.max_num_tokens) yield this.#emit();
-      this.#add(sample);
+    const { max_num_tokens, expected_num_tokens } = this.#limits;
+    while (this.#buffer.length > 0) {
+      if (this.#rows + sampleRows(this.#buffer[0]) > max_num_tokens) yield this.#emit();
+      this.#add(this.#buffer.shift() as S);
+      if (this.#rows >= expected_num_tokens) yield this.#emit();
     }
     if (this.#pack.length > 0) yield this.#emit();
   }
 
   /** Opens a pack with a sample of every mandatory group; false when `reference` has to end. */
   async #open(): Promise<boolean> {
-    for (const group of this.#groups) {
+    const groups = this.#freely ? [] : this.#groups;
+    this.#freely = false;
+    for (const group of groups) {
       while (group.mandatory && !this.#ended.has(group)) {
         const sample = await this.#pull(group);
         if (sample === undefined) {
@@ -269,9 +296,9 @@ export class PackingLoop<S extends PackableSample = Sample> {
   #skip(sample: S, reason: PackSkip['reason']): void {
     const rows = sampleRows(sample);
     this.report.skipped[reason] += 1;
-    if (this.report.examples.length < MAX_EXAMPLES) {
-      this.report.examples.push({ source: sample.source ?? null, rows, reason });
-    }
+    const skip = { source: sample.source ?? null, rows, reason };
+    if (this.report.examples.length < MAX_EXAMPLES) this.report.examples.push(skip);
+    this.#onSkip(sample, skip);
     this.#fruitless += 1;
     if (this.#fruitless < MAX_FRUITLESS) return;
     throw new DataError('ERR_NO_SAMPLE_FITS', 'no sample fits the packing limits', {

@@ -1,3 +1,4 @@
+import { flatPositionIds } from '../models/bagel/position-ids.js';
 import type { AttnMode } from '../nn/packed-layout.js';
 import { DataError, ImageError } from '../util/errors.js';
 import type { PixelMap, PlanItem, Sample, SampleSource } from './sample.js';
@@ -85,34 +86,6 @@ export function lengthToWeight(length: number, reduction: LengthReduction = 'squ
   if (length === 0) return 0;
   if (reduction === 'token') return 1;
   return reduction === 'sample' ? 1 / length : 1 / Math.sqrt(length);
-}
-
-/**
- * Flattened 2-D position ids of an image in row-major order: `bucket(row) * side + bucket(col)`.
- * Without interpolation bucket(i) = i; with it, bucket(i) = floor(i * side / count).
- *
- * @throws ImageError when the image has more tokens per side than the table (the reference wraps silently).
- */
-export function imagePositionIds(
-  image: { width: number; height: number },
-  patch: number,
-  side: number,
-  interpolate: boolean,
-): number[] {
-  const rows = Math.floor(image.height / patch);
-  const cols = Math.floor(image.width / patch);
-  if (!interpolate && (rows > side || cols > side)) {
-    throw new ImageError('ERR_IMAGE_SIZE', 'the image has more tokens per side than positions', {
-      expected: `at most ${side * patch}x${side * patch} pixels`,
-      found: `${image.width}x${image.height}`,
-    });
-  }
-  const bucket = (i: number, n: number): number => (interpolate ? Math.floor((i * side) / n) : i);
-  const ids: number[] = [];
-  for (let row = 0; row < rows; row++) {
-    for (let col = 0; col < cols; col++) ids.push(bucket(row, rows) * side + bucket(col, cols));
-  }
-  return ids;
 }
 
 function emptySequence(): PackedSequence {
@@ -272,11 +245,16 @@ export class SequencePacker {
     this.#rope += ids.length + 2;
   }
 
+  #positions({ height, width }: ChwImage, patch: number, side: number): number[] {
+    const interpolate = this.#config.interpolate_pos;
+    return flatPositionIds({ height, width, patch, side, interpolate });
+  }
+
   #vitImage(item: PlanItem, image: ChwImage): void {
-    const { vit_patch_size: patch, max_num_patch_per_side: side, interpolate_pos } = this.#config;
+    const { vit_patch_size: patch, max_num_patch_per_side: side } = this.#config;
     checkGrid(image, patch);
     this.#textRow(this.#tokens.start_of_image);
-    const ids = imagePositionIds(image, patch, side, interpolate_pos);
+    const ids = this.#positions(image, patch, side);
     appendRange(this.#out.packedVitTokenIndexes, this.#take(ids.length), ids.length);
     for (const id of ids) this.#out.packedVitPositionIds.push(id);
     this.#out.vitTokenSeqlens.push(ids.length);
@@ -288,10 +266,10 @@ export class SequencePacker {
   }
 
   #vaeImage(item: PlanItem, image: ChwImage, sample: Sample, begins: boolean): void {
-    const { vae_image_downsample: patch, max_latent_size: side, interpolate_pos } = this.#config;
+    const { vae_image_downsample: patch, max_latent_size: side } = this.#config;
     checkGrid(image, patch);
     this.#textRow(this.#tokens.start_of_image);
-    const ids = imagePositionIds(image, patch, side, interpolate_pos);
+    const ids = this.#positions(image, patch, side);
     const first = this.#take(ids.length);
     for (const id of ids) this.#out.packedLatentPositionIds.push(id);
     appendRange(this.#out.packedVaeTokenIndexes, first, ids.length);

@@ -1,8 +1,8 @@
 import path from 'node:path';
 import { DataError } from '../util/errors.js';
 import { readTextFile } from '../util/files.js';
+import { inspectJson } from '../util/json-values.js';
 import { readJsonFile, readJsonl } from '../util/jsonl.js';
-import { inspectJson } from './inspect-json.js';
 
 /** One entry of a prompt list, with the key names of the SRUM prompt files. */
 export interface Prompt {

@@ -30,6 +30,10 @@ export interface BuiltMap extends PixelMap {
  */
 export type MapBuilder = (rewards: unknown, size: FrameSize, frame: FrameSize) => BuiltMap;
 
+/** What the boxes of reward records refer to; see `RegionalRewardOptions.boxFrame`. */
+export const BOX_FRAMES = ['record', 'reference'] as const;
+export type BoxFrame = (typeof BOX_FRAMES)[number];
+
 /** Options of a regional-reward data set. */
 export interface RegionalRewardOptions {
   /** Name for reports; default: the jsonl path. */
@@ -43,10 +47,15 @@ export interface RegionalRewardOptions {
   tokenizer: Tokenizer;
   buildMap: MapBuilder;
   /**
-   * What the boxes refer to. `image` (default): the record's width and height, else the saved image.
-   * `reference`: the transformed image, whatever size the saved one had, as the released code.
+   * What the boxes refer to. `record` (default): the width and height the record gives, else the saved
+   * image. `reference`: the transformed image, whatever size the saved one had, as the released code.
    */
-  frame?: 'image' | 'reference';
+  boxFrame?: BoxFrame;
+  /**
+   * How image tokens are counted for packing. `exact` (default): by `tokenPixels`. `reference`: as the
+   * released code, which divides by the transform's stride where its square is meant.
+   */
+  tokenCount?: 'exact' | 'reference';
   /** Refuse records that break a rule of `checkRewardRecord`. Default false. */
   strict?: boolean;
   /** Image pixels per side of a latent token. Default 16. */
@@ -171,11 +180,10 @@ export class RegionalRewardDataset {
     }
   }
 
-  /** The released code divides by the stride where its square is meant; equal at stride 256. */
   #imageTokens(image: FrameSize): number {
-    const { frame, transform, tokenPixels = 16 } = this.#options;
+    const { tokenCount, transform, tokenPixels = 16 } = this.#options;
     const pixels = image.width * image.height;
-    return Math.floor(pixels / (frame === 'reference' ? transform.stride : tokenPixels ** 2));
+    return Math.floor(pixels / (tokenCount === 'reference' ? transform.stride : tokenPixels ** 2));
   }
 
   #checkAgainst(record: RewardRecord, line: number, saved: FrameSize): void {
@@ -192,7 +200,7 @@ export class RegionalRewardDataset {
   #map(record: RewardRecord, line: number, size: FrameSize, saved: FrameSize): PixelMap {
     const transformed = { width: size.width, height: size.height };
     const frame =
-      this.#options.frame === 'reference'
+      this.#options.boxFrame === 'reference'
         ? transformed
         : (frameOf(record) ?? { width: saved.width, height: saved.height });
     const built = this.#options.buildMap(record.vlm_rewards, transformed, frame);

@@ -1,16 +1,18 @@
 import { z } from 'zod';
 import { DataError } from '../util/errors.js';
+import { inspectJson } from '../util/json-values.js';
 import { type JsonlResult, readJsonl } from '../util/jsonl.js';
-import { inspectJson } from './inspect-json.js';
 
-/** Name of the entry that carries the score of the whole layout. */
-export const GLOBAL_LAYOUT_REWARD = 'global_layout_reward';
+/** Name under which the score of the whole layout stands among the regional rewards of a record. */
+export const GLOBAL_REWARD_NAME = 'global_layout_reward';
 
-/** One judged region of a training reward record. */
+/** Pixels `[x0, y0, x1, y1]`, the last two exclusive. */
+export type Box = [x0: number, y0: number, x1: number, y1: number];
+
+/** One judged region of a training reward record; its box is in the frame of the saved image. */
 export interface RewardRegion {
   object: string;
-  /** Pixels `[x0, y0, x1, y1]` in the frame of the saved image. */
-  bbox: [number, number, number, number];
+  bbox: Box;
   /** In [-1, 1]. */
   score: number;
   reason?: string;
@@ -103,7 +105,7 @@ function boxProblem(box: number[], frame: FrameSize | null): string | null {
 
 function entryProblems(value: unknown, index: number, frame: FrameSize | null): RewardProblem[] {
   const place = ['vlm_rewards', index];
-  const layout = (value as { object?: unknown } | null)?.object === GLOBAL_LAYOUT_REWARD;
+  const layout = (value as { object?: unknown } | null)?.object === GLOBAL_REWARD_NAME;
   const parsed = (layout ? layoutSchema : entrySchema).safeParse(value);
   if (!parsed.success) return zodProblems(parsed.error, place, value);
   const problems: RewardProblem[] = [];
@@ -145,13 +147,13 @@ export function checkRewardRecord(record: RewardRecord, frame?: FrameSize): Rewa
   }
   let layouts = 0;
   for (const [index, entry] of rewards.entries()) {
-    if ((entry as { object?: unknown } | null)?.object === GLOBAL_LAYOUT_REWARD) layouts += 1;
+    if ((entry as { object?: unknown } | null)?.object === GLOBAL_REWARD_NAME) layouts += 1;
     problems.push(...entryProblems(entry, index, size));
   }
   if (layouts > 1) {
     problems.push({
       key: 'vlm_rewards',
-      reason: `${layouts} entries named ${GLOBAL_LAYOUT_REWARD}`,
+      reason: `${layouts} entries named ${GLOBAL_REWARD_NAME}`,
     });
   }
   return problems;
@@ -163,28 +165,19 @@ export function frameOf(record: RewardRecord): FrameSize | null {
   return width === undefined || height === undefined ? null : { width, height };
 }
 
-/**
- * Boxes of a `vlm_rewards` list brought from one frame to another, rounded to whole pixels and never
- * thinner than one. Entries without a usable box pass unchanged, for the map builder to judge.
- */
-export function scaleRewards(rewards: unknown, from: FrameSize, to: FrameSize): unknown {
-  if (!Array.isArray(rewards) || (from.width === to.width && from.height === to.height)) {
-    return rewards;
-  }
-  const span = (start: number, end: number, factor: number): [number, number] => {
-    const a = Math.round(start * factor);
-    const b = Math.round(end * factor);
-    const at = Math.floor(((start + end) / 2) * factor);
-    return b > a || end <= start ? [a, b] : [at, at + 1];
-  };
-  return rewards.map((entry) => {
-    const box = entry?.bbox;
-    if (!Array.isArray(box) || box.length !== 4) return entry;
-    if (!box.every((n) => typeof n === 'number' && Number.isFinite(n))) return entry;
-    const [x0, x1] = span(box[0], box[2], to.width / from.width);
-    const [y0, y1] = span(box[1], box[3], to.height / from.height);
-    return { ...entry, bbox: [x0, y0, x1, y1] };
-  });
+/** A box brought from one frame to another, rounded to whole pixels and never thinner than one. */
+export function scaleBox(box: Box, from: FrameSize, to: FrameSize): Box {
+  const [x0, x1] = scaleSpan(box[0], box[2], to.width / from.width);
+  const [y0, y1] = scaleSpan(box[1], box[3], to.height / from.height);
+  return [x0, y0, x1, y1];
+}
+
+function scaleSpan(start: number, end: number, factor: number): [number, number] {
+  const a = Math.round(start * factor);
+  const b = Math.round(end * factor);
+  if (b > a) return [a, b];
+  const pixel = Math.floor(((start + end) / 2) * factor);
+  return [pixel, pixel + 1];
 }
 
 /**

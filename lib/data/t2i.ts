@@ -1,4 +1,5 @@
 import { DataError, messageOf } from '../util/errors.js';
+import { isObject } from '../util/json-values.js';
 import type { RowDraws } from './draws.js';
 import { decodeImage } from './images.js';
 import { conditionText, type Sample, type SampleSource, targetImage } from './sample.js';
@@ -28,7 +29,7 @@ function parseCaptions(text: string, source: SampleSource): string[] {
   } catch (error) {
     throw bad(messageOf(error));
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isObject(value)) {
     throw bad(JSON.stringify(value).slice(0, 60));
   }
   const captions = Object.values(value);

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { DataError } from '../util/errors.js';
+import { inspectJson } from '../util/json-values.js';
 import { imagePath } from './image-folder.js';
 import { readImage } from './images.js';
-import { inspectJson } from './inspect-json.js';
 import type { PlanItem, Sample, SampleSource } from './sample.js';
 import type { Tokenizer } from './tokenizer.js';
 import type { ImageTransform } from './transforms.js';

@@ -4,11 +4,11 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { NativeError } from '../util/errors.js';
+import { startProgress } from '../util/progress.js';
 import { type BuildTool, buildKey, compilerCommand, programVersion } from './build-key.js';
 import type { LibTorch } from './libtorch-locate.js';
 import { withLock } from './lock.js';
 import { cacheRoot, type Env, packageRoot } from './paths.js';
-import { startProgress } from './progress.js';
 import { runLogged } from './run-logged.js';
 
 export interface BuildOptions {

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { formatBytes } from '../util/format.js';
 import { readBuildRecord } from './build-addon.js';
 import { compilerCommand, programVersion } from './build-key.js';
 import {
@@ -14,7 +15,6 @@ import {
 import { findAddon, setupCommand } from './load-addon.js';
 import { cacheRoot, type Env, packageRoot, platformTag } from './paths.js';
 import { type ProbeResult, probeAddon } from './probe.js';
-import { formatBytes } from './progress.js';
 
 /** One thing the package needs or can use. */
 export interface DoctorCheck {

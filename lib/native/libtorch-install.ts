@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { messageOf, NativeError } from '../util/errors.js';
+import { formatBytes } from '../util/format.js';
+import { type Progress, startProgress } from '../util/progress.js';
+import { sha256OfFile } from '../util/sha256.js';
 import { download } from './download.js';
 import {
   INSTALL_RECORD,
@@ -21,7 +22,6 @@ import { cpuPart, type LibTorchArchive, pickCuda, readLibTorchArchive } from './
 import { withLock } from './lock.js';
 import { cacheRoot, type Env, platformTag } from './paths.js';
 import { findPip, type PipCommand, pipDownload } from './pip.js';
-import { formatBytes, type Progress, startProgress } from './progress.js';
 import { extract, openArchive, requireSpace } from './unpack.js';
 
 export interface InstallOptions {
@@ -414,9 +414,7 @@ async function verifyChecksum(
       hint: 'Delete the file and fetch it again.',
     });
   }
-  const hash = createHash('sha256');
-  await pipeline(fs.createReadStream(file, { highWaterMark: 1 << 20 }), hash);
-  const sha256 = hash.digest('hex');
+  const sha256 = await sha256OfFile(file);
   if (known && sha256 !== known.sha256) {
     throw new NativeError('ERR_CHECKSUM', 'the archive has the wrong SHA-256', {
       file,

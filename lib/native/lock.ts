@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { isRunning } from '../util/processes.js';
 
 /** A holder that has shown no sign of life for this long is taken for dead (it may sit on another machine). */
 const STALE_AFTER = 60_000;
@@ -89,13 +90,7 @@ function readHolder(file: string): Holder | null {
 }
 
 function isDead(file: string, holder: Holder): boolean {
-  if (holder.host === os.hostname()) {
-    try {
-      process.kill(holder.pid, 0);
-    } catch (error) {
-      return (error as NodeJS.ErrnoException).code === 'ESRCH';
-    }
-  }
+  if (holder.host === os.hostname() && !isRunning(holder.pid)) return true;
   const stat = fs.statSync(file, { throwIfNoEntry: false });
   return stat !== undefined && Date.now() - stat.mtimeMs > STALE_AFTER;
 }

@@ -29,6 +29,7 @@ export class BagelJudgeModel implements JudgeModel {
     this.#sampling = sampling;
   }
 
+  /** Puts system text and image into a context that all questions about the image share. */
   async read(image: RgbImage, system: string): Promise<JudgeSession> {
     const prefix = readImagePrefix(this.#parts, image, system);
     return {

@@ -181,13 +181,21 @@ export class ByteGrammar {
     if (part?.kind === 'until') return `until ${part.tag} ${local} ${next}`;
     if (part?.kind !== 'text' || local % UTF8_STATES !== UTF8_DONE) return null;
     const used = local / UTF8_STATES;
-    // A token may begin a character that needs three more bytes of room.
+    // The last byte of a token of `reach` bytes may begin a character, which is only allowed with
+    // room for its up to three further bytes. Any more room than that makes no difference.
     return `text ${used === 0} ${Math.min(part.maxBytes - used, reach + 3)} ${next}`;
   }
 
-  /** Whether `state` lies in the stretch that `localKey(from)` describes. */
+  /**
+   * Whether `localKey(from)` tells all about what may follow `state`. States in which the second part
+   * may be over do not count: what follows them is up to the third.
+   */
   isLocal(from: number, state: number): boolean {
-    return this.partOf(state) <= this.partOf(from) + 2;
+    const last = this.partOf(from) + 2;
+    const p = this.partOf(state);
+    if (p !== last || p === this.parts.length) return p <= last;
+    const { kind } = this.parts[p];
+    return kind !== 'blanks' && !(kind === 'score' && SCORE_ENDS.has(state - this.#offsets[p]));
   }
 
   #transition(state: number, byte: number): number {

@@ -1,3 +1,4 @@
+export { GLOBAL_REWARD_NAME } from '../data/rewards.js';
 export { BagelJudgeModel } from './bagel-judge-model.js';
 export { ByteGrammar, type GrammarPart } from './byte-grammar.js';
 export {
@@ -30,8 +31,6 @@ export {
 } from './propose.js';
 export {
   codeRewardMap,
-  type Frame,
-  GLOBAL_REWARD_NAME,
   globalScoreOf,
   paperRewardMap,
   type RegionProblem,

@@ -27,6 +27,7 @@ export interface JudgeQuestion {
   seed: number | bigint;
 }
 
+/** What a judge wrote in answer to a question. */
 export interface JudgeReply {
   /** Everything the model wrote, thoughts included. */
   text: string;
@@ -44,6 +45,7 @@ export interface JudgeModel {
   read(image: RgbImage, system: string): Promise<JudgeSession>;
 }
 
+/** What is asked, and the limits of the answers. */
 export interface JudgeOptions {
   /** Ask about the regions. Default true. */
   regions?: boolean;

@@ -25,6 +25,7 @@ export interface RegionProposer {
   propose(image: RgbImage): RegionProposal[] | Promise<RegionProposal[]>;
 }
 
+/** Limits of {@link BoxesProposer}. */
 export interface BoxesOptions {
   /** Most regions returned; default 10. */
   maxRegions?: number;

@@ -1,7 +1,6 @@
+import { type Box, type FrameSize, GLOBAL_REWARD_NAME, scaleBox } from '../data/rewards.js';
 import { DataError } from '../util/errors.js';
-
-/** Name under which the layout score stands among the regional rewards of a training record. */
-export const GLOBAL_REWARD_NAME = 'global_layout_reward';
+import { inspectJson, isObject } from '../util/json-values.js';
 
 /** One entry of `vlm_rewards` in a training reward record, as JSON gives it (nothing is trusted). */
 export interface RewardEntry {
@@ -9,12 +8,6 @@ export interface RewardEntry {
   bbox?: unknown;
   score?: unknown;
   reason?: unknown;
-}
-
-/** Size in pixels. */
-export interface Frame {
-  width: number;
-  height: number;
 }
 
 /** A region that did not (fully) enter the map, and why. */
@@ -44,19 +37,29 @@ export interface RewardMap {
 }
 
 /**
- * The reward map of the released SRUM code, bit for bit: a canvas of 0.5, inside each box the
+ * The reward map of the released SRUM code: a canvas of 0.5, inside each box the
  * maximum with `(score + 1) / 2`, all times `(global + 1) / 2` in float32. Its peculiarities are
- * kept: scores are not clamped, negative scores change nothing, a missing score counts as 0, boxes
- * are in pixels of the map whatever the frame of the record was, numbers and strings in boxes are
- * converted as Python's `int()` does. Boxes that cannot be used are skipped and reported.
+ * kept: scores are not clamped, negative scores change nothing, a missing score counts as 0, numbers
+ * and strings in boxes are converted as Python's `int()` does. Boxes that cannot be used are skipped
+ * and reported.
+ *
+ * Without `frame` boxes are in pixels of the map whatever image they were written for, and the map is
+ * the released one bit for bit. With it they are scaled as in `paperRewardMap`.
  *
  * @param rewards `vlm_rewards` of the record; null or empty means no regions.
  * @param global layout score; see `globalScoreOf`.
+ * @param frame size of the image the boxes refer to; default: the map's own size.
  * @throws DataError where the released code raises: a score that is null or text, an infinite box
  *   coordinate, an entry that is not an object.
  */
-export function codeRewardMap(rewards: unknown, size: Frame, global: unknown = 0): RewardMap {
+export function codeRewardMap(
+  rewards: unknown,
+  size: FrameSize,
+  global: unknown = 0,
+  frame: FrameSize = size,
+): RewardMap {
   const { width, height } = checkSize(size);
+  checkSize(frame);
   const data = new Float32Array(width * height).fill(0.5);
   const map: RewardMap = { ...emptyReport(), data, width, height };
   for (const [index, entry] of entriesOf(rewards).entries()) {
@@ -69,7 +72,7 @@ export function codeRewardMap(rewards: unknown, size: Frame, global: unknown = 0
     }
     const score = entry.score === undefined ? 0 : pythonNumber(entry.score, index);
     if (Math.abs(score) > 1) map.outOfRange += 1;
-    const inside = cutBox(box, map, index, object);
+    const inside = cutBox(scaleBox(box, frame, size), map, index, object);
     if (inside === null) continue;
     const weight = Math.fround((score + 1) / 2);
     const [x0, y0, x1, y1] = inside;
@@ -107,9 +110,9 @@ export function codeRewardMap(rewards: unknown, size: Frame, global: unknown = 0
  */
 export function paperRewardMap(
   rewards: unknown,
-  size: Frame,
+  size: FrameSize,
   global: number | null | undefined,
-  frame: Frame = size,
+  frame: FrameSize = size,
 ): RewardMap {
   const { width, height } = checkSize(size);
   checkSize(frame);
@@ -120,7 +123,7 @@ export function paperRewardMap(
     throw new DataError('ERR_SCORE', 'the layout score is not a number', {
       key: 'score',
       expected: 'a number in [-1, 1]',
-      found: shown(global),
+      found: inspectJson(global),
     });
   }
   map.alpha = (clampScore(g, map) + 1) / 2;
@@ -130,7 +133,7 @@ export function paperRewardMap(
     const object = objectName(entry);
     const skip = (reason: string) => map.skipped.push({ index, object, reason });
     if (typeof entry.score !== 'number' || Number.isNaN(entry.score)) {
-      skip(`the score is not a number (${shown(entry.score)})`);
+      skip(`the score is not a number (${inspectJson(entry.score)})`);
       continue;
     }
     const box = plainBox(entry.bbox);
@@ -170,13 +173,11 @@ export function globalScoreOf(rewards: unknown): number | null {
   return null;
 }
 
-type Box = [number, number, number, number];
-
 function emptyReport(): Omit<RewardMap, 'data' | 'width' | 'height'> {
   return { alpha: 0.5, painted: 0, skipped: [], cut: [], outOfRange: 0 };
 }
 
-function checkSize(size: Frame): Frame {
+function checkSize(size: FrameSize): FrameSize {
   for (const n of [size.width, size.height]) {
     if (!Number.isInteger(n) || n < 1) {
       throw new DataError('ERR_SIZE', 'an image needs whole, positive sides', {
@@ -195,15 +196,15 @@ function entriesOf(rewards: unknown): RewardEntry[] {
     throw new DataError('ERR_REWARDS', 'the rewards of a record must be a list', {
       key: 'vlm_rewards',
       expected: 'a list of objects',
-      found: shown(rewards),
+      found: inspectJson(rewards),
     });
   }
   for (const [index, entry] of rewards.entries()) {
-    if (typeof entry !== 'object' || entry === null || Array.isArray(entry)) {
+    if (!isObject(entry)) {
       throw new DataError('ERR_REWARDS', 'a reward must be an object', {
         key: `vlm_rewards[${index}]`,
         expected: 'an object with bbox and score',
-        found: shown(entry),
+        found: inspectJson(entry),
       });
     }
   }
@@ -221,7 +222,7 @@ function pythonNumber(value: unknown, index: number): number {
   throw new DataError('ERR_SCORE', 'a score is not a number', {
     key: index < 0 ? GLOBAL_REWARD_NAME : `vlm_rewards[${index}].score`,
     expected: 'a number',
-    found: shown(value),
+    found: inspectJson(value),
   });
 }
 
@@ -268,26 +269,11 @@ function plainBox(bbox: unknown): Box | string {
 }
 
 function notABox(bbox: unknown): string {
-  return `the box is not a list of four numbers (${shown(bbox)})`;
+  return `the box is not a list of four numbers (${inspectJson(bbox)})`;
 }
 
 function orderedBox(box: Box): Box | string {
-  return box[0] < box[2] && box[1] < box[3] ? box : `the box is empty (${shown(box)})`;
-}
-
-function scaleBox(box: Box, from: Frame, to: Frame): Box {
-  const [x0, x1] = scaleSpan(box[0], box[2], to.width / from.width);
-  const [y0, y1] = scaleSpan(box[1], box[3], to.height / from.height);
-  return [x0, y0, x1, y1];
-}
-
-/** Scales a span and rounds it to whole pixels, at least one of which it keeps. */
-function scaleSpan(start: number, end: number, factor: number): [number, number] {
-  const a = Math.round(start * factor);
-  const b = Math.round(end * factor);
-  if (b > a) return [a, b];
-  const pixel = Math.floor(((start + end) / 2) * factor);
-  return [pixel, pixel + 1];
+  return box[0] < box[2] && box[1] < box[3] ? box : `the box is empty (${inspectJson(box)})`;
 }
 
 /** The part of a box inside the map, with cuts and misses reported. */
@@ -298,7 +284,7 @@ function cutBox(box: Box, map: RewardMap, index: number, object: string | null):
     Math.min(map.width, box[2]),
     Math.min(map.height, box[3]),
   ];
-  const place = `(${shown(box)} in ${map.width}x${map.height})`;
+  const place = `(${inspectJson(box)} in ${map.width}x${map.height})`;
   if (inside[0] >= inside[2] || inside[1] >= inside[3]) {
     map.skipped.push({ index, object, reason: `the box lies outside the image ${place}` });
     return null;
@@ -313,10 +299,4 @@ function clampScore(score: number, map: RewardMap): number {
   if (Math.abs(score) <= 1) return score;
   map.outOfRange += 1;
   return Math.sign(score);
-}
-
-function shown(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

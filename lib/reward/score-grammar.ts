@@ -1,10 +1,12 @@
 import { splitThought } from '../generate/prompts.js';
 import { DataError } from '../util/errors.js';
+import { isObject } from '../util/json-values.js';
 import { ByteGrammar, type GrammarPart } from './byte-grammar.js';
 
 /** Ends the judge's thoughts; the answer is what follows. */
 const THINK_CLOSE = '</think>';
 
+/** Form of an answer: with or without thoughts, and how long its texts may be. */
 export interface GrammarOptions {
   /** Free text up to `</think>` comes before the answer. */
   think?: boolean;
@@ -123,9 +125,7 @@ function parseObject(text: string): Record<string, unknown> {
   const { answer } = splitThought(text);
   try {
     const value: unknown = JSON.parse(answer);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-      return value as Record<string, unknown>;
-    }
+    if (isObject(value)) return value;
   } catch {
     // Reported below with the text itself, which says more than the parser's message.
   }

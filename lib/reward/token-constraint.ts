@@ -97,6 +97,7 @@ export class TokenConstraint {
     };
   }
 
+  /** Whether the whole answer has been written. */
   isComplete(state: AnswerState): boolean {
     return state.node === this.grammar.end;
   }

@@ -1,6 +1,6 @@
+import { type FrameSize, GLOBAL_REWARD_NAME } from '../data/rewards.js';
 import { DataError } from '../util/errors.js';
 import type { RawRewardRecord } from './judge.js';
-import { type Frame, GLOBAL_REWARD_NAME } from './reward-map.js';
 
 /** One entry of a training record. */
 export interface TrainingReward {
@@ -22,6 +22,7 @@ export interface TrainingRecord {
   height?: number;
 }
 
+/** How a raw record becomes a training record. */
 export interface FormatOptions {
   /** Prompt to train with; default: the raw record's. */
   prompt?: string;
@@ -106,7 +107,7 @@ function isScore(value: unknown): value is number {
 }
 
 /** The size of the scored image; the reference's files tell it only by the layout entry's box. */
-function frameOf(raw: RawInput): Frame | null {
+function frameOf(raw: RawInput): FrameSize | null {
   const { width, height } = raw;
   if (width !== undefined && height !== undefined) return { width, height };
   const box = raw.global_layout_reward?.bbox;

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { CheckpointError, messageOf } from '../util/errors.js';
 import { AtomicFile, fileError } from '../util/files.js';
+import { isObject } from '../util/json-values.js';
 import { type DType, elementSize } from './dtype.js';
 import { keep, scope } from './memory.js';
 import { ops } from './operators-install.js';
@@ -189,8 +190,7 @@ function parseHeader(
   } catch (error) {
     throw bad(path, `the header is no JSON (${messageOf(error)})`);
   }
-  if (typeof header !== 'object' || header === null || Array.isArray(header))
-    throw bad(path, 'the header is no JSON object');
+  if (!isObject(header)) throw bad(path, 'the header is no JSON object');
   const start = 8 + Buffer.byteLength(text);
   const entries = new Map<string, Entry>();
   let metadata: Record<string, string> = {};
@@ -246,10 +246,7 @@ function parseEntry(key: string, value: unknown, start: number, size: number, pa
       expected: `${start + to} bytes`,
       found: `${size}`,
     });
-  const bytes = (shape as number[]).reduce(
-    (product, extent) => product * extent,
-    elementSize(dtype),
-  );
+  const bytes = byteCount(shape as number[], dtype);
   if (bytes !== to - from)
     throw bad(path, 'shape and data range disagree', {
       key,
@@ -260,14 +257,28 @@ function parseEntry(key: string, value: unknown, start: number, size: number, pa
 }
 
 /**
+ * A tensor to be written, or what it will be and a function that makes it when it is its turn; what the function makes is
+ * freed as soon as it is written.
+ */
+export type SafetensorsEntry =
+  | readonly [name: string, tensor: Tensor]
+  | readonly [
+      name: string,
+      info: { readonly dtype: DType; readonly shape: readonly number[] },
+      make: () => Tensor,
+    ];
+
+/**
  * Writes tensors one after the other, so that only one is held in host memory beside the model, and renames the finished
  * file into place.
  *
+ * @throws {CheckpointError} ERR_SAFETENSORS for dtypes the format lacks, two tensors of one name, and a tensor that was
+ *   made otherwise than announced.
  * @throws {SrumError} naming the file when it cannot be written; nothing is left under the final name then.
  */
 export function writeSafetensors(
   path: string,
-  entries: Iterable<readonly [string, Tensor]>,
+  entries: Iterable<SafetensorsEntry>,
   metadata: Readonly<Record<string, string>> = { format: 'pt' },
 ): void {
   // Widest elements first keeps every tensor aligned to its own size.
@@ -276,21 +287,14 @@ export function writeSafetensors(
   );
   const header: Record<string, unknown> = { __metadata__: metadata };
   let offset = 0;
-  for (const [name, tensor] of list) {
-    const dtype = codes.get(tensor.dtype);
-    if (dtype === undefined)
-      throw new CheckpointError('ERR_SAFETENSORS', 'safetensors has no such dtype', {
-        file: path,
-        key: name,
-        found: tensor.dtype,
-      });
-    if (Object.hasOwn(header, name))
-      throw new CheckpointError('ERR_SAFETENSORS', 'two tensors of one name', {
-        file: path,
-        key: name,
-      });
-    header[name] = { dtype, shape: tensor.shape, data_offsets: [offset, offset + tensor.nbytes] };
-    offset += tensor.nbytes;
+  for (const [name, { dtype, shape }] of list) {
+    const code = codes.get(dtype);
+    if (code === undefined)
+      throw bad(path, 'safetensors has no such dtype', { key: name, found: dtype });
+    if (Object.hasOwn(header, name)) throw bad(path, 'two tensors of one name', { key: name });
+    const end = offset + byteCount(shape, dtype);
+    header[name] = { dtype: code, shape, data_offsets: [offset, end] };
+    offset = end;
   }
   const text = JSON.stringify(header);
   const padding = (8 - (Buffer.byteLength(text) % 8)) % 8;
@@ -301,13 +305,28 @@ export function writeSafetensors(
   try {
     file.write(length);
     file.write(head);
-    for (const [, tensor] of list) {
-      const data = tensor.toTypedArray();
-      file.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-    }
+    for (const entry of list) scope(() => file.write(bytesOf(entry, path)));
     file.commit();
   } catch (error) {
     file.abort();
     throw error;
   }
+}
+
+/** The bytes of an entry's tensor; belongs in a scope. */
+function bytesOf(entry: SafetensorsEntry, path: string): Uint8Array {
+  const [key, info] = entry;
+  const tensor = entry.length === 2 ? entry[1] : entry[2]();
+  if (tensor.dtype !== info.dtype || tensor.shape.join() !== info.shape.join())
+    throw bad(path, 'a tensor is not what was announced', {
+      key,
+      expected: `${info.dtype}[${info.shape}]`,
+      found: `${tensor.dtype}[${tensor.shape}]`,
+    });
+  const data = tensor.toTypedArray();
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+function byteCount(shape: readonly number[], dtype: DType): number {
+  return shape.reduce((product, extent) => product * extent, elementSize(dtype));
 }

@@ -1,12 +1,13 @@
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { type Tensor, writeSafetensors } from '../torch/index.js';
 import { CheckpointError, messageOf } from '../util/errors.js';
-import { fileError, makeFolder } from '../util/files.js';
+import { fileError, makeFolder, syncFolder } from '../util/files.js';
 import { readJsonFile, writeJsonFile } from '../util/jsonl.js';
+import { isRunning } from '../util/processes.js';
+import { sha256OfFile } from '../util/sha256.js';
 
 /** File names inside a checkpoint folder. */
 export const CHECKPOINT_FILES = {
@@ -238,36 +239,4 @@ async function discard(folder: string): Promise<void> {
   const trash = path.join(path.dirname(folder), `.trash-${step}-${process.pid}-${count}`);
   await rename(folder, trash);
   await rm(trash, { recursive: true, force: true });
-}
-
-/** Whether a process of this machine is alive. */
-export function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-}
-
-/** Flushes a folder's entries; file systems that cannot do that are let be. */
-function syncFolder(folder: string): void {
-  const fd = fs.openSync(folder, 'r');
-  try {
-    fs.fsyncSync(fd);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'EIO' || code === 'ENOSPC') throw error;
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-/** sha256 of a file's content as hexadecimal text. */
-export async function sha256OfFile(file: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of fs.createReadStream(file, { highWaterMark: 1 << 22 })) {
-    hash.update(chunk as Buffer);
-  }
-  return hash.digest('hex');
 }

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { RegionalRewardDataset } from '../data/regional-reward.js';
+import { type BoxFrame, RegionalRewardDataset } from '../data/regional-reward.js';
 import type { Sample } from '../data/sample.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { ImageTransform } from '../data/transforms.js';
 import { codeRewardMap, globalScoreOf, paperRewardMap } from '../reward/reward-map.js';
 import { DataError } from '../util/errors.js';
+import { keyedShuffle } from '../util/keyed-random.js';
 import type { ImageTransformArgs, RewardSource } from './dataset-config.js';
-import { keyedShuffle } from './keyed-random.js';
 import type { Objective } from './objectives.js';
 
 /** A training sample and the record it came from, `<data set>:<line>`. */
@@ -37,11 +37,10 @@ export interface DatasetReport {
 export interface RewardDatasetOptions {
   sources: readonly RewardSource[];
   transform: ImageTransformArgs;
-  /**
-   * `code` builds the released reward map, with boxes taken as pixels of the transformed image;
-   * `paper` the signed one, with boxes scaled from the image they were written for.
-   */
+  /** `paper` builds the signed reward map, the others the released one. */
   objective: Objective;
+  /** Default `record`: boxes are scaled from the image they were written for to the transformed one. */
+  boxFrame?: BoxFrame;
   tokenizer: Tokenizer;
   /** Pixels per side of a latent token (16 in BAGEL). */
   tokenPixels: number;
@@ -58,7 +57,6 @@ export class RewardDataset {
   /** sha256 over everything the records say; a resumed run must find the same. */
   readonly fingerprint: string;
   readonly #seed: number;
-  readonly #tokenPixels: number;
   readonly #files: string[];
   readonly #sets: RegionalRewardDataset[];
   /** For each record: its set and its position in it. */
@@ -80,9 +78,7 @@ export class RewardDataset {
         found: String(transform.stride),
       });
     }
-    const signed = options.objective === 'paper';
     this.#seed = options.seed;
-    this.#tokenPixels = options.tokenPixels;
     this.#files = options.sources.map((s) => s.jsonl);
     this.#sets = options.sources.map(
       (source) =>
@@ -94,12 +90,12 @@ export class RewardDataset {
           transform,
           tokenizer: options.tokenizer,
           tokenPixels: options.tokenPixels,
-          frame: signed ? 'image' : 'reference',
+          boxFrame: options.boxFrame,
           buildMap: (rewards, size, frame) => {
             const global = globalScoreOf(rewards);
-            return signed
+            return options.objective === 'paper'
               ? paperRewardMap(rewards, size, global, frame)
-              : codeRewardMap(rewards, size, global ?? 0);
+              : codeRewardMap(rewards, size, global ?? 0, frame);
           },
         }),
     );
@@ -146,11 +142,7 @@ export class RewardDataset {
       this.reject(index, `good and bad image have different sizes after the transform: ${sizes}`);
       return null;
     }
-    // The released reader miscounts image tokens unless the stride is 256; packing needs the truth.
-    const side = this.#tokenPixels;
-    const texts = sample.textIdsList.reduce((n, ids) => n + ids.length, 0);
-    const numTokens = texts + (image.width / side) * (image.height / side);
-    return { ...sample, numTokens, id: this.idOf(index) };
+    return { ...sample, id: this.idOf(index) };
   }
 
   /** Marks a record as unusable for a reason found later, e.g. too many tokens. */

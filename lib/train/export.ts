@@ -4,17 +4,21 @@ import path from 'node:path';
 import { readManifest } from '../models/bagel/manifest.js';
 import { patchEmbeddingToLinear } from '../models/bagel/siglip.js';
 import { findWeights, openWeights, type WeightSource } from '../models/bagel/weight-files.js';
-import { type DType, noGrad, ops, scope, type Tensor, writeSafetensors } from '../torch/index.js';
+import {
+  type DType,
+  noGrad,
+  ops,
+  type SafetensorsEntry,
+  scope,
+  type Tensor,
+  writeSafetensors,
+} from '../torch/index.js';
 import { CheckpointError, ConfigError, NumericError } from '../util/errors.js';
 import { fileError, makeFolder } from '../util/files.js';
 import { writeJsonFile } from '../util/jsonl.js';
-import {
-  CHECKPOINT_FILES,
-  type CheckpointManifest,
-  isRunning,
-  sha256OfFile,
-  verifyCheckpoint,
-} from './checkpoint.js';
+import { isRunning } from '../util/processes.js';
+import { sha256OfFile } from '../util/sha256.js';
+import { CHECKPOINT_FILES, type CheckpointManifest, verifyCheckpoint } from './checkpoint.js';
 
 /** Dtypes an exported model can be stored in. */
 export const EXPORT_DTYPES = ['bfloat16', 'float32'] as const;
@@ -56,6 +60,8 @@ const WEIGHTS = 'model.safetensors';
 /** Name under which most programs of the reference look for the weights. */
 const ALIAS = 'ema.safetensors';
 const REPORT = 'export.json';
+/** Ends the name of a directory that is being replaced. */
+const OLD = '-old';
 const PATCH_WEIGHT = 'patch_embedding.weight';
 let count = 0;
 
@@ -82,6 +88,7 @@ interface Sources {
  */
 export async function exportModel(options: ExportOptions): Promise<ExportReport> {
   const { checkpoint, base, output, dtype } = options;
+  await clearLeftovers(output);
   checkOutput(options);
   const whole = await verifyCheckpoint(checkpoint);
   const part = trainedPart(options, whole.manifest);
@@ -96,14 +103,13 @@ export async function exportModel(options: ExportOptions): Promise<ExportReport>
   const fromBase = checkKeys(sources);
   const parent = path.dirname(path.resolve(output));
   makeFolder(parent);
-  await removeStale(output);
   count += 1;
   const partial = path.join(parent, `.${path.basename(output)}.partial-${process.pid}-${count}`);
   try {
     fs.mkdirSync(partial);
     const copied = await copyBase(base, partial);
     const file = path.join(partial, WEIGHTS);
-    noGrad(() => scope(() => writeSafetensors(file, convertAll(sources), { format: 'pt' })));
+    noGrad(() => writeSafetensors(file, convertAll(sources), { format: 'pt' }));
     await readBack(file, sources, options);
     for (const name of new Set([ALIAS, wanted ?? ALIAS])) {
       if (name !== WEIGHTS) fs.linkSync(file, path.join(partial, name));
@@ -153,20 +159,23 @@ function trainedPart(options: ExportOptions, manifest: CheckpointManifest): 'mod
   return 'ema';
 }
 
-/** Removes what killed exports to the same place left behind. */
-async function removeStale(output: string): Promise<void> {
+/** Removes what killed exports to the same place left; a directory they were replacing comes back. */
+export async function clearLeftovers(output: string): Promise<void> {
   const parent = path.dirname(path.resolve(output));
   const start = `.${path.basename(output)}.partial-`;
+  if (fs.statSync(parent, { throwIfNoEntry: false })?.isDirectory() !== true) return;
   for (const name of await readdir(parent)) {
     const pid = name.startsWith(start) ? Number.parseInt(name.slice(start.length), 10) : Number.NaN;
     if (Number.isNaN(pid) || isRunning(pid)) continue;
-    await rm(path.join(parent, name), { recursive: true, force: true });
+    const from = path.join(parent, name);
+    if (name.endsWith(OLD) && !fs.existsSync(output)) await rename(from, output);
+    else await rm(from, { recursive: true, force: true });
   }
 }
 
 /** Gives a finished folder its name, in place of an older one. */
 async function moveInto(partial: string, output: string): Promise<void> {
-  const old = `${partial}-old`;
+  const old = `${partial}${OLD}`;
   const exists = fs.existsSync(output);
   if (exists) await rename(output, old);
   await rename(partial, output);
@@ -225,8 +234,13 @@ function linearShape(key: string, shape: readonly number[]): readonly number[] {
   return [shape[0], shape[1] * shape[2] * shape[3]];
 }
 
-function* convertAll(sources: Sources): Iterable<[string, Tensor]> {
-  for (const key of sources.base.keys()) yield [key, convert(sources, key)];
+/** All tensors of the export, each made when it is its turn to be written. */
+function* convertAll(sources: Sources): Iterable<SafetensorsEntry> {
+  const { base, dtype } = sources;
+  for (const key of base.keys()) {
+    const shape = linearShape(key, base.shape(key));
+    yield [key, { dtype, shape }, () => convert(sources, key)];
+  }
 }
 
 function convert({ trained, base, own, dtype }: Sources, key: string): Tensor {

@@ -1,7 +1,7 @@
 import type { ChwImage } from '../data/transforms.js';
 import type { Autoencoder } from '../models/bagel/autoencoder.js';
-import { keep, noGrad, randn, scope, type Tensor, tensor } from '../torch/index.js';
-import { keyedGenerator } from './keyed-random.js';
+import { Generator, keep, noGrad, randn, scope, type Tensor, tensor } from '../torch/index.js';
+import { keyedSeed } from '../util/keyed-random.js';
 
 /** What an image's latents are drawn with: the run's seed and the place of the image in the run. */
 export interface PosteriorKey {
@@ -41,13 +41,8 @@ export class LatentEncoder {
     return noGrad(() =>
       scope(() => {
         const [mean, logvar] = this.#moments(name, image).chunk(2, 1);
-        const generator = keyedGenerator(
-          key.seed,
-          'posterior',
-          key.step,
-          key.pack,
-          key.image,
-          key.side,
+        const generator = new Generator(
+          keyedSeed(key.seed, 'posterior', key.step, key.pack, key.image, key.side),
         );
         const { dtype, device } = mean;
         const noise = randn(mean.shape, { generator }).to({ dtype, device });

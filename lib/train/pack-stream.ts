@@ -1,12 +1,16 @@
 import { z } from 'zod';
-import { type PackLimits, sampleRows } from '../data/packing-loop.js';
+import { PackingLoop, type PackingState, type PackLimits } from '../data/packing-loop.js';
 import { CheckpointError } from '../util/errors.js';
 import type { RewardDataset, RewardSample } from './dataset.js';
 
 /** A place in the endless sequence of records: position `index` in the order of `epoch`. */
 const refSchema = z.strictObject({ epoch: z.int().min(0), index: z.int().min(0) });
 
-const positionSchema = z.strictObject({ next: refSchema, buffer: z.array(refSchema) });
+const positionSchema = z.strictObject({
+  next: refSchema,
+  carried: refSchema.nullable(),
+  buffer: z.array(refSchema),
+});
 
 export type RecordRef = z.output<typeof refSchema>;
 
@@ -20,40 +24,46 @@ export type RecordSource = Pick<
 >;
 
 /** A sample in a pack, with the place it came from: its randomness is keyed by that. */
-export interface PackedSample {
+export interface PackedSample extends RewardSample {
   ref: RecordRef;
-  sample: RewardSample;
 }
 
 /**
- * Groups the records of a data set into packs, epoch after epoch.
- *
- * The rule is the reference's greedy loop, except that no sample is ever lost: one that does not
- * fit any more when a pack closes opens the next pack instead. Unlike the general packing loop of
- * lib/data it can be left at any moment and taken up again at the same place.
+ * The packs of a data set, epoch after epoch without an end, made by the lossless packing loop. The
+ * stream can be left between any two packs and taken up again at the same place.
  */
 export class PackStream {
   readonly #dataset: RecordSource;
   readonly #limits: PackLimits;
+  #loop: PackingLoop<PackedSample>;
+  #packs: AsyncGenerator<PackedSample[]>;
   #next: RecordRef = { epoch: 0, index: 0 };
-  #buffer: PackedSample[] = [];
   #order: { epoch: number; order: Uint32Array } | null = null;
   #usableInEpoch = 0;
 
+  /** @throws ConfigError for limits out of range. */
   constructor(dataset: RecordSource, limits: PackLimits) {
     this.#dataset = dataset;
-    this.#limits = limits;
+    const most = Math.min(limits.max_num_tokens_per_sample, limits.max_num_tokens);
+    this.#limits = { ...limits, max_num_tokens_per_sample: most };
+    this.#loop = this.#open();
+    this.#packs = this.#loop.packs();
   }
 
   /** Where the stream stands now. */
   position(): DataPosition {
-    return { next: { ...this.#next }, buffer: this.#buffer.map((b) => ({ ...b.ref })) };
+    const { carried, buffer } = this.#loop.state;
+    return {
+      next: { ...this.#next },
+      carried: carried && { ...carried.ref },
+      buffer: buffer.map(({ ref }) => ({ ...ref })),
+    };
   }
 
   /**
    * Goes to a position saved earlier.
    *
-   * @throws CheckpointError when it is none, or a buffered record can no longer be loaded.
+   * @throws CheckpointError when it is none, or a record read ahead can no longer be loaded.
    */
   async restore(position: unknown): Promise<void> {
     const parsed = positionSchema.safeParse(position);
@@ -63,49 +73,40 @@ export class PackStream {
         found: parsed.error.issues[0].message,
       });
     }
-    const buffer: PackedSample[] = [];
-    for (const ref of parsed.data.buffer) {
-      const sample = await this.#dataset.load(this.#recordAt(ref));
-      if (sample === null) {
-        throw new CheckpointError(
-          'ERR_DATA_POSITION',
-          'a record the interrupted run had read ahead cannot be loaded any more',
-          { key: this.#dataset.idOf(this.#recordAt(ref)) },
-        );
-      }
-      buffer.push({ ref, sample });
-    }
-    this.#next = { ...parsed.data.next };
-    this.#buffer = buffer;
+    const { next, carried, buffer } = parsed.data;
+    const state: PackingState<PackedSample> = { carried: null, buffer: [] };
+    if (carried !== null) state.carried = await this.#reload(carried);
+    for (const ref of buffer) state.buffer.push(await this.#reload(ref));
+    this.#next = { ...next };
+    this.#loop = this.#open(state);
+    this.#packs = this.#loop.packs();
     // Unknown for the part of the epoch before the interruption; one full epoch decides.
-    this.#usableInEpoch = 1;
+    this.#usableInEpoch = Number.POSITIVE_INFINITY;
   }
 
   /** The next pack. @throws DataError when a whole epoch held nothing usable. */
   async nextPack(): Promise<PackedSample[]> {
-    const limits = this.#limits;
-    const pack: PackedSample[] = [];
-    let tokens = 0;
-    for (;;) {
-      const buffered = tokens < limits.prefer_buffer_before ? this.#buffer.shift() : undefined;
-      const item = buffered ?? (await this.#draw());
-      const n = sampleRows(item.sample);
-      if (tokens + n <= limits.max_num_tokens) {
-        pack.push(item);
-        tokens += n;
-        if (tokens >= limits.expected_num_tokens) return pack;
-      } else if (buffered === undefined && this.#buffer.length < limits.max_buffer_size) {
-        this.#buffer.push(item);
-      } else {
-        this.#buffer.unshift(item);
-        return pack;
-      }
-    }
+    const { value, done } = await this.#packs.next();
+    // The loop ends only with its stream, which has no end; an earlier error has ended it for good.
+    if (done) throw this.#dataset.nothingUsable();
+    return value;
   }
 
-  /** The next usable sample of the sequence. */
-  async #draw(): Promise<PackedSample> {
-    const limit = Math.min(this.#limits.max_num_tokens_per_sample, this.#limits.max_num_tokens);
+  #open(state?: PackingState<PackedSample>): PackingLoop<PackedSample> {
+    const group = { weight: 1, stream: this.#samples() };
+    return new PackingLoop([group], this.#limits, () => 0, {
+      state,
+      onSkip: ({ ref }, { rows }) => {
+        const most = this.#limits.max_num_tokens_per_sample;
+        const reason = `the sample has ${rows} tokens, more than the ${most} allowed`;
+        this.#dataset.reject(this.#recordAt(ref), reason);
+        this.#usableInEpoch -= 1;
+      },
+    });
+  }
+
+  /** The usable records from `next` on, each epoch in an order of its own. */
+  async *#samples(): AsyncGenerator<PackedSample> {
     for (;;) {
       if (this.#next.index >= this.#dataset.size) {
         if (this.#usableInEpoch === 0) throw this.#dataset.nothingUsable();
@@ -114,17 +115,22 @@ export class PackStream {
       }
       const ref = this.#next;
       this.#next = { epoch: ref.epoch, index: ref.index + 1 };
-      const record = this.#recordAt(ref);
-      const sample = await this.#dataset.load(record);
+      const sample = await this.#dataset.load(this.#recordAt(ref));
       if (sample === null) continue;
-      const n = sampleRows(sample);
-      if (n > limit) {
-        this.#dataset.reject(record, `the sample has ${n} tokens, more than the ${limit} allowed`);
-        continue;
-      }
       this.#usableInEpoch += 1;
-      return { ref, sample };
+      yield { ...sample, ref };
     }
+  }
+
+  async #reload(ref: RecordRef): Promise<PackedSample> {
+    const record = this.#recordAt(ref);
+    const sample = await this.#dataset.load(record);
+    if (sample !== null) return { ...sample, ref };
+    throw new CheckpointError(
+      'ERR_DATA_POSITION',
+      'a record the interrupted run had read ahead cannot be loaded any more',
+      { key: this.#dataset.idOf(record) },
+    );
   }
 
   #recordAt(ref: RecordRef): number {

@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { z } from 'zod';
+import { BOX_FRAMES } from '../data/regional-reward.js';
 import { SCHEDULE_KINDS } from '../optim/schedules.js';
 import { ConfigError } from '../util/errors.js';
+import { sha256 } from '../util/sha256.js';
 import {
   type DatasetConfig,
   type DatasetInfo,
@@ -52,6 +53,11 @@ export const recipeSchema = z.strictObject({
   vit_cond_dropout_prob: share(0.3),
   // Objective
   objective: z.enum(OBJECTIVES).default('code'),
+  /**
+   * What the boxes of the reward records refer to. `record`: the image they were written for, so they
+   * are scaled with it; `reference`: the transformed image, unscaled, as in the released code.
+   */
+  reward_box_frame: z.enum(BOX_FRAMES).default('record'),
   lambda_constraint: z.number().min(0).default(0.5),
   timestep_shift: positive(1),
   mse_weight: z.number().min(0).default(1),
@@ -308,7 +314,5 @@ export function computationOf(recipe: Recipe): Record<string, unknown> {
 
 /** sha256 of `computationOf`. */
 export function recipeHash(recipe: Recipe): string {
-  return createHash('sha256')
-    .update(JSON.stringify(computationOf(recipe)))
-    .digest('hex');
+  return sha256(JSON.stringify(computationOf(recipe)));
 }

@@ -2,9 +2,9 @@ import path from 'node:path';
 import type { AdamW } from '../optim/adamw.js';
 import { noGrad, openSafetensors, scope, type Tensor } from '../torch/index.js';
 import { CheckpointError } from '../util/errors.js';
+import { KEYED_SCHEME } from '../util/keyed-random.js';
 import { CHECKPOINT_FILES, type WholeCheckpoint } from './checkpoint.js';
 import type { Ema } from './ema.js';
-import { KEYED_SCHEME } from './keyed-random.js';
 import { computationOf, type Recipe, recipeHash } from './recipe.js';
 
 /**

@@ -8,7 +8,7 @@ import type { PixelMap } from '../data/sample.js';
 import type { PackedBatch } from '../models/bagel/batch.js';
 import { type LatentReduction, toLatentGrid } from '../reward/latent-grid.js';
 import { type Device, type Tensor, tensor } from '../torch/index.js';
-import { keyedNormal, keyedUniform } from './keyed-random.js';
+import { keyedNormal, keyedUniform } from '../util/keyed-random.js';
 import type { PackedSample } from './pack-stream.js';
 
 /** What packing a step's samples needs besides the samples. */
@@ -33,8 +33,8 @@ export function packRewardSamples(
     timestep: () => keyedNormal(options.seed, 'timestep', ...place, draws++),
     uniform: () => keyedUniform(options.seed, 'dropout', ...place, draws++),
   });
-  for (const { ref, sample } of samples) {
-    place = [ref.epoch, ref.index];
+  for (const sample of samples) {
+    place = [sample.ref.epoch, sample.ref.index];
     draws = 0;
     packer.add(sample);
   }

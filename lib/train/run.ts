@@ -46,6 +46,7 @@ export async function runRecipe(
     sources,
     transform: group.image_transform_args,
     objective: recipe.objective,
+    boxFrame: recipe.reward_box_frame,
     tokenizer,
     tokenPixels: vae.downsample * bagel.config.bagel.latent_patch_size,
     seed: recipe.data_seed,

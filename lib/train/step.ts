@@ -1,8 +1,8 @@
 import type { PackedSequence, PackedVaeImage } from '../data/packing.js';
 import type { ChwImage } from '../data/transforms.js';
 import type { Bagel } from '../models/bagel/bagel.js';
-import { ops, randn, scope, type Tensor, tensor } from '../torch/index.js';
-import { keyedGenerator } from './keyed-random.js';
+import { Generator, ops, randn, scope, type Tensor, tensor } from '../torch/index.js';
+import { keyedSeed } from '../util/keyed-random.js';
 import type { LatentEncoder } from './latents.js';
 import { flowLoss, type Objective, tokenWeights } from './objectives.js';
 import { batchTensors, latentRewards } from './reward-batch.js';
@@ -100,7 +100,7 @@ export function flowNoise(
   tokens: number,
   width: number,
 ): Tensor {
-  const generator = keyedGenerator(seed, 'noise', place.step, place.pack);
+  const generator = new Generator(keyedSeed(seed, 'noise', place.step, place.pack));
   return randn([tokens, width], { generator });
 }
 

@@ -9,6 +9,7 @@ import { schedule } from '../optim/schedules.js';
 import { scope, type Tensor } from '../torch/index.js';
 import { ConfigError, NumericError } from '../util/errors.js';
 import { makeFolder } from '../util/files.js';
+import { KEYED_SCHEME } from '../util/keyed-random.js';
 import {
   newestCheckpoint,
   pruneCheckpoints,
@@ -19,7 +20,6 @@ import {
 } from './checkpoint.js';
 import type { DatasetReport, RewardDataset } from './dataset.js';
 import { Ema } from './ema.js';
-import { KEYED_SCHEME } from './keyed-random.js';
 import { LatentEncoder } from './latents.js';
 import { MetricsFile, type StepMetrics } from './metrics.js';
 import { type PackedSample, PackStream } from './pack-stream.js';
@@ -244,7 +244,7 @@ export class Trainer {
   }
 
   #notFinite(what: string, value: number, plan: StepPlan): NumericError {
-    const samples = plan.packs.flat().map((p) => p.sample.id);
+    const samples = plan.packs.flat().map((p) => p.id);
     return new NumericError('ERR_NOT_FINITE', `${what} of step ${this.#step} is not finite`, {
       key: samples.join(', '),
       found: String(value),

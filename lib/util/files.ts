@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { type ErrorDetails, SrumError } from './errors.js';
+import { isRunning } from './processes.js';
+import { sha256 } from './sha256.js';
 
 /** Reading or writing a file failed for a reason that lies in the machine, not in the file's content. */
 export class FileError extends SrumError {}
@@ -66,7 +67,7 @@ export function fileError(
 
 /** Names of temporary files: `.<target>.<host>-<pid>-<count>.srum-tmp`. */
 const TEMP_NAME = /^\..+\.([0-9a-f]{8})-(\d+)-\d+\.srum-tmp$/;
-const HOST = createHash('sha256').update(os.hostname()).digest('hex').slice(0, 8);
+const HOST = sha256(os.hostname()).slice(0, 8);
 let tempCount = 0;
 
 /** Writes all bytes, however many the system takes at a time. */
@@ -80,7 +81,7 @@ function toBytes(data: string | Uint8Array): Uint8Array {
 }
 
 /** Makes a rename or unlink in `folder` last; file systems that cannot do that are let be. */
-function syncFolder(folder: string): void {
+export function syncFolder(folder: string): void {
   let fd: number | undefined;
   try {
     fd = fs.openSync(folder, 'r');
@@ -91,6 +92,12 @@ function syncFolder(folder: string): void {
   } finally {
     if (fd !== undefined) fs.closeSync(fd);
   }
+}
+
+/** Whether a path is neither a file nor a folder: a device, a pipe, a socket. */
+function isSpecial(file: string): boolean {
+  const stat = fs.statSync(file, { throwIfNoEntry: false });
+  return stat !== undefined && !stat.isFile() && !stat.isDirectory();
 }
 
 /** The file a write to `target` should replace: a link's own target, so that links survive. */
@@ -130,7 +137,17 @@ export class AtomicFile {
       if (fs.statSync(this.#target, { throwIfNoEntry: false })?.isDirectory()) {
         throw Object.assign(new Error('is a directory'), { code: 'EISDIR' });
       }
-      fs.mkdirSync(folder, { recursive: true });
+      // The rename would put a file in place of the device, for everybody on the machine.
+      if (isSpecial(this.#target)) {
+        throw new FileError(
+          'ERR_NOT_A_FILE',
+          'cannot write the file: a device or pipe has this name',
+          {
+            file,
+          },
+        );
+      }
+      makeFolder(folder);
       this.#fd = fs.openSync(this.tempPath, 'wx', this.#mode());
     } catch (error) {
       throw fileError('write the file', file, error);
@@ -239,10 +256,25 @@ export function makeFolder(folder: string): void {
   try {
     fs.mkdirSync(folder, { recursive: true });
   } catch (error) {
-    // mkdir answers EEXIST when the name is taken by a file.
-    const taken = (error as NodeJS.ErrnoException).code === 'EEXIST';
-    const cause = taken ? Object.assign(new Error('a file'), { code: 'ENOTDIR' }) : error;
-    throw fileError('create the folder', folder, cause);
+    throw fileError('create the folder', folder, mkdirCause(folder, error));
+  }
+}
+
+/** Why a folder cannot be made, where the recursive form of mkdir answers something else. */
+function mkdirCause(folder: string, error: unknown): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  // EEXIST: the name is taken by a file.
+  if (code === 'EEXIST') return Object.assign(new Error('a file'), { code: 'ENOTDIR' });
+  // ENOENT is also the answer on read-only file systems; making the first missing folder tells.
+  if (code !== 'ENOENT') return error;
+  let first = path.resolve(folder);
+  while (!fs.existsSync(path.dirname(first))) first = path.dirname(first);
+  try {
+    fs.mkdirSync(first);
+    fs.rmdirSync(first);
+    return error;
+  } catch (cause) {
+    return cause;
   }
 }
 
@@ -252,15 +284,6 @@ export function removeFile(file: string): void {
     fs.rmSync(file, { force: true });
   } catch (error) {
     throw fileError('remove the file', file, error);
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 

@@ -35,7 +35,8 @@ async function regionalDataset(c: GoldenCase): Promise<void> {
     transform: transformOf(c.params.transform),
     tokenizer: new ByteTokenizer(c.specialTokens),
     buildMap: (rewards, size) => codeRewardMap(rewards, size, globalScoreOf(rewards) ?? 0),
-    frame: 'reference',
+    boxFrame: 'reference',
+    tokenCount: 'reference',
   });
   const used: string[] = [];
   for (let i = 0; i < dataset.length; i++) {

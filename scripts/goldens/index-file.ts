@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DataError, messageOf } from '../../lib/util/errors.js';
+import { isObject } from '../../lib/util/json-values.js';
 import type { OutputSpec } from './compare.js';
 
 /** Any JSON value; the golden index is read through the handlers' own knowledge of each case. */
@@ -110,8 +111,6 @@ function checkFields(index: Json, file: string): void {
       found: shown,
     });
   };
-  const isObject = (v: unknown): boolean =>
-    typeof v === 'object' && v !== null && !Array.isArray(v);
   if (!Array.isArray(index.cases)) fail('cases', 'a list', index.cases);
   for (const key of ['default_config', 'weights', 'special_token_ids']) {
     if (!isObject(index[key])) fail(key, 'an object', index[key]);

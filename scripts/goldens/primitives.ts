@@ -1,10 +1,7 @@
 import { samplerSchedule } from '../../lib/generate/schedule.js';
-import {
-  flatPositionIds,
-  sincosTable,
-  timestepFeatures,
-} from '../../lib/models/bagel/embeddings.js';
+import { sincosTable, timestepFeatures } from '../../lib/models/bagel/embeddings.js';
 import { packLatent, patchify, unpackLatent } from '../../lib/models/bagel/patchify.js';
+import { flatPositionIds } from '../../lib/models/bagel/position-ids.js';
 import {
   applyRope,
   inverseFrequencies,

@@ -88,7 +88,7 @@ describe('RegionalRewardDataset', () => {
     const dataset = open(records);
     await dataset.sample(0);
     await dataset.sample(1);
-    await open(records, { frame: 'reference' }).sample(0);
+    await open(records, { boxFrame: 'reference' }).sample(0);
     assert.deepEqual(
       seen.map(({ frame }) => frame),
       [
@@ -99,8 +99,8 @@ describe('RegionalRewardDataset', () => {
     );
   });
 
-  it('counts tokens as the reference in its mode', async () => {
-    const sample = await open([record('a.png')], { frame: 'reference' }).sample(0);
+  it('counts tokens as the reference when told to', async () => {
+    const sample = await open([record('a.png')], { tokenCount: 'reference' }).sample(0);
     assert.equal(sample.numTokens, 2 + (64 * 48) / 16);
   });
 

@@ -110,6 +110,35 @@ describe('PackingLoop', () => {
     assert.equal(packs.flat().length, 30);
   });
 
+  it('goes on from its state and its stream as if it had never stopped', async () => {
+    // Without taking up set-aside samples early the buffer is full when the loop is left.
+    for (const prefer_buffer_before of [0, 24]) {
+      const own = { ...limits, prefer_buffer_before, max_buffer_size: 3 };
+      const whole = await run(
+        new PackingLoop<S>([{ weight: 1, stream: stream(0, sizes) }], own, uniforms()),
+      );
+      const group = { weight: 1, stream: stream(0, sizes) };
+      let loop = new PackingLoop<S>([group], own, uniforms());
+      const packs: S[][] = [];
+      for (let i = 0; i < whole.length; i++) {
+        const { value } = await loop.packs().next();
+        packs.push(value as S[]);
+        loop = new PackingLoop<S>([group], own, uniforms(), { state: loop.state });
+      }
+      const names = packs.map((p) => p.map((s) => `g0:${s.source.row}/${s.numTokens + 2}`));
+      assert.deepEqual(names, whole);
+    }
+  });
+
+  it('tells of every sample that is skipped', async () => {
+    const skipped: string[] = [];
+    const groups = [{ weight: 1, stream: stream(0, [60, 10, 70]) }];
+    const onSkip = ({ source }: S, { rows, reason }: { rows: number; reason: string }) =>
+      skipped.push(`${source.row} ${rows} ${reason}`);
+    await run(new PackingLoop<S>(groups, limits, uniforms(), { onSkip }));
+    assert.deepEqual(skipped, ['0 60 too_long', '2 70 too_long']);
+  });
+
   it('uses the rows a sample really took', async () => {
     const loop = new PackingLoop<S>(
       [{ weight: 1, stream: stream(0, new Array(8).fill(20)) }],

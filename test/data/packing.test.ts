@@ -1,11 +1,6 @@
 import assert from 'node:assert/strict';
 import { packPatches, padImages, patchRows } from '../../lib/data/collate.js';
-import {
-  imagePositionIds,
-  lengthToWeight,
-  type PackConfig,
-  packSamples,
-} from '../../lib/data/packing.js';
+import { lengthToWeight, type PackConfig, packSamples } from '../../lib/data/packing.js';
 import { conditionImage, conditionText, type Sample, targetImage } from '../../lib/data/sample.js';
 import type { ChwImage } from '../../lib/data/transforms.js';
 import { DataError, ImageError } from '../../lib/util/errors.js';
@@ -176,12 +171,7 @@ describe('packSamples', () => {
   });
 });
 
-describe('position ids and weights', () => {
-  it('spreads interpolated ids over the table', () => {
-    const ids = imagePositionIds({ width: 3, height: 2 }, 1, 8, true);
-    assert.deepEqual(ids, [0, 2, 5, 32, 34, 37]);
-  });
-
+describe('weights', () => {
   it('weighs texts as the reference', () => {
     assert.deepEqual(
       (['token', 'sample', 'square'] as const).map((r) => lengthToWeight(4, r)),

@@ -6,7 +6,7 @@ import {
   checkRewardRecord,
   parseRewardRecord,
   readRewardRecords,
-  scaleRewards,
+  scaleBox,
 } from '../../lib/data/rewards.js';
 import { DataError } from '../../lib/util/errors.js';
 import { temporaryFolder } from '../support/temp.js';
@@ -86,25 +86,16 @@ describe('parseRewardRecord', () => {
   });
 });
 
-describe('scaleRewards', () => {
+describe('scaleBox', () => {
   const from = { width: 100, height: 50 };
 
-  it('scales boxes and leaves the rest', () => {
-    const rewards = [region({ bbox: [10, 5, 20, 10] }), { object: 'x', score: 1 }, 7];
-    assert.deepEqual(scaleRewards(rewards, from, { width: 200, height: 25 }), [
-      region({ bbox: [20, 3, 40, 5] }),
-      { object: 'x', score: 1 },
-      7,
-    ]);
+  it('scales both directions on their own and rounds to whole pixels', () => {
+    assert.deepEqual(scaleBox([10, 5, 20, 10], from, { width: 200, height: 25 }), [20, 3, 40, 5]);
+    assert.deepEqual(scaleBox([10, 5, 20, 10], from, from), [10, 5, 20, 10]);
   });
 
-  it('never makes a box vanish, and changes nothing for equal frames', () => {
-    const rewards = [region({ bbox: [10, 10, 11, 11] })];
-    const [small] = scaleRewards(rewards, from, { width: 10, height: 5 }) as Array<{
-      bbox: number[];
-    }>;
-    assert.deepEqual(small.bbox, [1, 1, 2, 2]);
-    assert.equal(scaleRewards(rewards, from, { ...from }), rewards);
+  it('never makes a box vanish', () => {
+    assert.deepEqual(scaleBox([10, 10, 11, 11], from, { width: 10, height: 5 }), [1, 1, 2, 2]);
   });
 });
 

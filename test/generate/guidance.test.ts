@@ -11,7 +11,7 @@ import {
 } from '../../lib/generate/guidance.js';
 import { Generator, randn, type Tensor } from '../../lib/torch/index.js';
 import { ConfigError } from '../../lib/util/errors.js';
-import { maxDifference } from './tiny.js';
+import { maxDifference } from '../support/tensors.js';
 
 const options = (over: Partial<GuidanceOptions> = {}): GuidanceOptions => ({
   cfg_text_scale: 4,

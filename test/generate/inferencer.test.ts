@@ -5,7 +5,7 @@ import { editDefaults, resolveOptions, textToImageDefaults } from '../../lib/gen
 import { splitThought } from '../../lib/generate/prompts.js';
 import { liveTensors } from '../../lib/torch/index.js';
 import { ConfigError, DataError } from '../../lib/util/errors.js';
-import { tinyImage, tinyParts } from './tiny.js';
+import { tinyImage, tinyParts } from '../support/tiny-parts.js';
 
 const quick = {
   num_timesteps: 4,

@@ -10,7 +10,8 @@ import { streamGenerator, streamSeed } from '../../lib/generate/seeds.js';
 import { setParameter } from '../../lib/nn/index.js';
 import { Generator, liveTensors, randn, zeros } from '../../lib/torch/index.js';
 import { ConfigError, DataError, NumericError } from '../../lib/util/errors.js';
-import { maxDifference, tinyParts } from './tiny.js';
+import { maxDifference } from '../support/tensors.js';
+import { tinyParts } from '../support/tiny-parts.js';
 
 const prompts = [
   [20, 30, 40, 50],

@@ -3,7 +3,7 @@ import { emptyContext, prefillText } from '../../lib/generate/context.js';
 import { type DecodingConstraint, generateText, sampleToken } from '../../lib/generate/text.js';
 import { Generator, liveTensors, noGrad, tensor } from '../../lib/torch/index.js';
 import { ConfigError } from '../../lib/util/errors.js';
-import { tinyParts } from './tiny.js';
+import { tinyParts } from '../support/tiny-parts.js';
 
 const prompts = [
   [20, 30, 40, 50],

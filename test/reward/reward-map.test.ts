@@ -64,6 +64,18 @@ describe('codeRewardMap', () => {
     assert.throws(() => codeRewardMap([], { width: 0, height: 3 }), { code: 'ERR_SIZE' });
   });
 
+  it('scales boxes from the frame they were written for, after reading them as Python does', () => {
+    const rewards = [{ object: 'a', bbox: ['40', 20.9, 80, '40'], score: 1 }];
+    const map = codeRewardMap(rewards, size, 1, { width: 80, height: 60 });
+    const painted = [...map.data.keys()].filter((i) => map.data[i] === 1);
+    assert.deepEqual(
+      painted.map((i) => [i % 8, Math.floor(i / 8)]),
+      [2, 3].flatMap((y) => [4, 5, 6, 7].map((x) => [x, y])),
+    );
+    assert.equal(codeRewardMap(rewards, size, 1).skipped.length, 1);
+    assert.throws(() => codeRewardMap([], size, 1, { width: 0, height: 1 }), { code: 'ERR_SIZE' });
+  });
+
   it('skips a bad box before looking at its score, and treats falsy lists as empty', () => {
     const map = codeRewardMap([{ bbox: [3, 0, 1, 1], score: null }], size);
     assert.match(map.skipped[0].reason, /empty/);

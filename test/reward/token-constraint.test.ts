@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { ByteGrammar } from '../../lib/reward/byte-grammar.js';
+import { ByteGrammar } from '../../lib/reward/byte-grammar.js';
 import {
   layoutGrammar,
   parseLayoutAnswer,
@@ -189,6 +189,42 @@ describe('TokenConstraint', () => {
           state = constraint.advance(state, token);
         }
       }
+    }
+  });
+
+  it('tells apart places with and without room for the rest of a character', () => {
+    // Tokens that end with the first byte of a character of two, three and four bytes.
+    const leads = [0xc3, 0xe2, 0xf0].map((lead) => Uint8Array.of(0x61, 0x62, lead));
+    const bytes = Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte));
+    const vocabulary = new TokenVocabulary([...bytes, ...leads]);
+    const constraint = new TokenConstraint(regionGrammar([1], { maxObjectBytes: 12 }), vocabulary);
+    let state = constraint.start({ maxTokens: 1000 });
+    for (const byte of Buffer.from('{"regions":[{"id":1,"object":"'))
+      state = constraint.advance(state, byte);
+    const most: number[] = [];
+    for (let used = 0; used <= 12; used += 1) {
+      const mask = constraint.allowedTokens(state);
+      assert.deepEqual(mask, slowMask(constraint.grammar, vocabulary, state.node), `${used} used`);
+      most.push(mask[256] + mask[257] + mask[258]);
+      if (used < 12) state = constraint.advance(state, 0x78);
+    }
+    // Three bytes of the token itself and one, two or three more of the character.
+    assert.deepEqual(most, [3, 3, 3, 3, 3, 3, 3, 2, 1, 0, 0, 0, 0]);
+  });
+
+  it('does not share masks between answers that differ just beyond what masks are named by', () => {
+    const bytes = Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte));
+    const vocabulary = new TokenVocabulary([...bytes, Buffer.from('x"0a')]);
+    for (const after of ['b', 'a', 'b']) {
+      const grammar = new ByteGrammar([
+        { kind: 'text', maxBytes: 20 },
+        { kind: 'literal', text: '"' },
+        { kind: 'score' },
+        { kind: 'literal', text: after },
+      ]);
+      const constraint = new TokenConstraint(grammar, vocabulary);
+      const mask = constraint.allowedTokens(constraint.start({ maxTokens: 100 }));
+      assert.equal(mask[256], after === 'a' ? 1 : 0, after);
     }
   });
 

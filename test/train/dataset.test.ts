@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { writePng } from '../../lib/data/images.js';
+import type { BoxFrame } from '../../lib/data/regional-reward.js';
 import { ByteTokenizer } from '../../lib/data/tokenizer.js';
 import { RewardDataset } from '../../lib/train/dataset.js';
 import type { Objective } from '../../lib/train/objectives.js';
 import { DataError } from '../../lib/util/errors.js';
-import { buildWorkshop, type Workshop } from './tiny.js';
+import { writeJsonl } from '../../lib/util/jsonl.js';
+import { buildWorkshop, type Workshop } from '../support/workshop.js';
 
 describe('regional-reward data for training', () => {
   let shop: Workshop;
@@ -15,12 +17,21 @@ describe('regional-reward data for training', () => {
   });
   after(() => fs.rmSync(shop.dir, { recursive: true, force: true }));
 
-  function open(changes: { objective?: Objective; goodDir?: string; stride?: number } = {}) {
-    const { objective = 'code', goodDir = shop.images, stride = 16 } = changes;
+  interface Changes {
+    objective?: Objective;
+    goodDir?: string;
+    stride?: number;
+    jsonl?: string;
+    boxFrame?: BoxFrame;
+  }
+  function open(changes: Changes = {}) {
+    const { objective = 'code', goodDir = shop.images, stride = 16, boxFrame } = changes;
+    const { jsonl = shop.rewards } = changes;
     return new RewardDataset({
-      sources: [{ name: 'tiny', jsonl: shop.rewards, badDir: shop.images, goodDir }],
+      sources: [{ name: 'tiny', jsonl, badDir: shop.images, goodDir }],
       transform: { image_stride: stride, max_image_size: 64, min_image_size: 32 },
       objective,
+      boxFrame,
       tokenizer: new ByteTokenizer(),
       tokenPixels: 16,
       seed: 3,
@@ -54,6 +65,33 @@ describe('regional-reward data for training', () => {
     // Record 1: layout 0.4, one region of -0.9; alpha = 0.7.
     assert.deepEqual(await values('code'), new Set([0.35]));
     assert.deepEqual(await values('paper'), new Set([-0.63, 0]));
+  });
+
+  it('scales boxes with their picture unless told to take them as the reference does', async () => {
+    const data = new Uint8Array(128 * 128 * 3).fill(7);
+    await writePng(path.join(shop.images, 'large.png'), { width: 128, height: 128, data });
+    const jsonl = path.join(shop.dir, 'large.jsonl');
+    const line = {
+      bad_image_file: 'large.png',
+      good_image_file: 'large.png',
+      prompt: 'a large picture',
+      vlm_rewards: [{ object: 'thing', bbox: [32, 32, 64, 64], score: 1 }],
+    };
+    writeJsonl(jsonl, [line, { ...line, width: 64, height: 64 }]);
+    const painted = async (objective: Objective, record: number, boxFrame?: BoxFrame) => {
+      const map = (await open({ objective, jsonl, boxFrame }).load(record))?.rewardMap;
+      assert.deepEqual([map?.width, map?.height], [64, 64]);
+      const places = [...(map?.data ?? [])].flatMap((v, i) => (v === 0.5 ? [i] : []));
+      return [places[0], places.length];
+    };
+    for (const objective of ['code', 'paper'] as const) {
+      // Halved with the picture; as it is where the record says that it was written for that size.
+      assert.deepEqual(await painted(objective, 0), [16 * 64 + 16, 16 * 16], objective);
+      assert.deepEqual(await painted(objective, 1), [32 * 64 + 32, 32 * 32], objective);
+      for (const record of [0, 1]) {
+        assert.deepEqual(await painted(objective, record, 'reference'), [32 * 64 + 32, 32 * 32]);
+      }
+    }
   });
 
   it('leaves out a target of another size, with the reason', async () => {

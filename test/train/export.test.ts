@@ -8,7 +8,8 @@ import { exportModel } from '../../lib/train/export.js';
 import { recipeFrom } from '../../lib/train/recipe.js';
 import { runRecipe } from '../../lib/train/run.js';
 import { CheckpointError, ConfigError } from '../../lib/util/errors.js';
-import { buildWorkshop, onOneThread, type Workshop } from './tiny.js';
+import { peakWhileWriting } from '../support/live-tensors.js';
+import { buildWorkshop, onOneThread, type Workshop } from '../support/workshop.js';
 
 describe('export to a model directory', function () {
   this.timeout(120_000);
@@ -66,6 +67,15 @@ describe('export to a model directory', function () {
     assert.ok(!average.get(key).equal(raw.get(key)));
   });
 
+  it('holds one converted tensor at a time', async () => {
+    const peak = await peakWhileWriting(() =>
+      exportModel(options('slim', { weights: 'raw', dtype: 'bfloat16' })),
+    );
+    // Beside it the mapped files and the steps of its conversion.
+    assert.ok(peak >= 1 && peak <= 8, `${peak}`);
+    assert.ok(openSafetensors(path.join(shop.dir, 'slim', 'model.safetensors')).keys().length > 20);
+  });
+
   it('does not touch a directory that is there unless told to', async () => {
     const target = options('taken');
     fs.mkdirSync(target.output);
@@ -81,8 +91,11 @@ describe('export to a model directory', function () {
     const dead = spawnSync(process.execPath, ['-e', '']).pid;
     const stale = path.join(shop.dir, `.again.partial-${dead}-1`);
     fs.mkdirSync(stale);
-    await exportModel(options('again'));
-    assert.ok(!fs.existsSync(stale));
+    // Killed between taking the old directory away and putting the new one in its place.
+    fs.mkdirSync(`${stale}-old`);
+    await assert.rejects(exportModel(options('again')), { code: 'ERR_OUTPUT_EXISTS' });
+    assert.ok(!fs.existsSync(stale) && !fs.existsSync(`${stale}-old`));
+    await exportModel(options('again', { overwrite: true }));
   });
 
   it('refuses a base of another shape and leaves nothing behind', async () => {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { readMetrics } from '../../lib/train/metrics.js';
-import { buildWorkshop, hashesOf, type Workshop } from './tiny.js';
+import { buildWorkshop, hashesOf, type Workshop } from '../support/workshop.js';
 
 const script = fileURLToPath(new URL('./run-recipe.js', import.meta.url));
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { conditionText, targetImage } from '../../lib/data/sample.js';
 import type { RewardSample } from '../../lib/train/dataset.js';
-import { keyedShuffle } from '../../lib/train/keyed-random.js';
 import { PackStream, type RecordSource } from '../../lib/train/pack-stream.js';
 import { CheckpointError, DataError } from '../../lib/util/errors.js';
+import { keyedShuffle } from '../../lib/util/keyed-random.js';
 
 const limits = {
   expected_num_tokens: 60,
@@ -44,7 +44,7 @@ describe('pack stream', () => {
     while (stream.position().next.epoch < 3) {
       const pack = await stream.nextPack();
       assert.ok(pack.length > 0);
-      const tokens = pack.reduce((n, p) => n + p.sample.numTokens + 4, 0);
+      const tokens = pack.reduce((n, p) => n + p.numTokens + 4, 0);
       assert.ok(tokens <= limits.max_num_tokens, `${tokens}`);
       for (const { ref } of pack) {
         const key = `${ref.epoch}/${ref.index}`;
@@ -80,8 +80,7 @@ describe('pack stream', () => {
     const source = sourceOf([10, null, 10, 47, 10]);
     const stream = new PackStream(source, { ...limits, expected_num_tokens: 40 });
     const ids = new Set<string>();
-    for (let i = 0; i < 4; i++)
-      for (const { sample } of await stream.nextPack()) ids.add(sample.id);
+    for (let i = 0; i < 4; i++) for (const { id } of await stream.nextPack()) ids.add(id);
     assert.deepEqual([...ids].sort(), ['0', '2', '4']);
     assert.deepEqual([...source.rejected], [3]);
   });
@@ -90,16 +89,16 @@ describe('pack stream', () => {
     await assert.rejects(new PackStream(sourceOf([null, 100]), limits).nextPack(), DataError);
     const none = sourceOf([null, null]);
     const stream = new PackStream(none, limits);
-    await stream.restore({ next: { epoch: 2, index: 1 }, buffer: [] });
+    await stream.restore({ next: { epoch: 2, index: 1 }, carried: null, buffer: [] });
     await assert.rejects(stream.nextPack(), DataError);
   });
 
   it('refuses positions it cannot return to', async () => {
     const stream = new PackStream(sourceOf([null, null]), limits);
-    for (const bad of [null, {}, { next: { epoch: -1, index: 0 }, buffer: [] }]) {
+    for (const bad of [null, {}, { next: { epoch: -1, index: 0 }, carried: null, buffer: [] }]) {
       await assert.rejects(stream.restore(bad), CheckpointError);
     }
-    const lost = { next: { epoch: 0, index: 0 }, buffer: [{ epoch: 0, index: 1 }] };
+    const lost = { next: { epoch: 0, index: 0 }, carried: null, buffer: [{ epoch: 0, index: 1 }] };
     await assert.rejects(stream.restore(lost), /cannot be loaded any more/);
   });
 });

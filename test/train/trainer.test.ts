@@ -14,7 +14,7 @@ import {
   SrumError,
 } from '../../lib/util/errors.js';
 import { writeJsonl } from '../../lib/util/jsonl.js';
-import { buildWorkshop, hashesOf, onOneThread, type Workshop } from './tiny.js';
+import { buildWorkshop, hashesOf, onOneThread, type Workshop } from '../support/workshop.js';
 
 describe('trainer', function () {
   this.timeout(120_000);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import {
@@ -85,11 +85,40 @@ describe('writeFileAtomic', () => {
     });
   }
 
+  it('never puts a file in place of a device or pipe', function () {
+    if (process.platform === 'win32') this.skip();
+    execFileSync('mkfifo', [target()]);
+    assert.throws(() => writeFileAtomic(target(), 'x'), hasCode('ERR_NOT_A_FILE', target()));
+    assert.ok(fs.statSync(target()).isFIFO());
+    assert.deepEqual(fs.readdirSync(folder()), ['out.txt']);
+  });
+
   it('names the path when a part of it is a file', () => {
     fs.writeFileSync(target(), '');
     const below = path.join(target(), 'x.txt');
     assert.throws(() => writeFileAtomic(below, 'x'), hasCode('ERR_NOT_A_FOLDER', below));
     assert.throws(() => makeFolder(target()), hasCode('ERR_NOT_A_FOLDER', target()));
+  });
+
+  it('says that a file system is read-only where folders are missing', () => {
+    const deep = path.join(folder(), 'a/b');
+    const original = fs.mkdirSync;
+    // As on Linux: the plain call tells the truth, Node's recursive one says ENOENT.
+    const mkdirSync = (name: string, options?: { recursive?: boolean }) => {
+      const code = options?.recursive ? 'ENOENT' : 'EROFS';
+      throw Object.assign(new Error(`${code}: simulated, mkdir ${name}`), { code });
+    };
+    Object.assign(fs, { mkdirSync });
+    try {
+      assert.throws(() => makeFolder(deep), hasCode('ERR_READ_ONLY', deep));
+      const write = () => writeFileAtomic(path.join(deep, 'x.txt'), 'x');
+      assert.throws(write, hasCode('ERR_READ_ONLY', deep));
+    } finally {
+      Object.assign(fs, { mkdirSync: original });
+    }
+    makeFolder(deep);
+    makeFolder(path.relative(process.cwd(), path.join(deep, '../c')));
+    assert.deepEqual(fs.readdirSync(path.join(folder(), 'a')), ['b', 'c']);
   });
 
   it('refuses to replace a folder', () => {

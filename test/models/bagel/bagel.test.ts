@@ -4,7 +4,9 @@ import { Bagel } from '../../../lib/models/bagel/bagel.js';
 import type { Tensor } from '../../../lib/torch/index.js';
 import { Generator, noGrad, ops, randn, zeros } from '../../../lib/torch/index.js';
 import { DataError } from '../../../lib/util/errors.js';
-import { assertClose, ids, tinyBatch, tinyConfig } from './tiny.js';
+import { assertClose, ids } from '../../support/tensors.js';
+import { tinyBatch } from '../../support/tiny-batch.js';
+import { tinyConfig } from '../../support/tiny-model.js';
 
 function fresh(overrides = {}): Bagel {
   const bagel = new Bagel(tinyConfig(overrides)).initWeights(new Generator(1));

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { parseBagelConfig, parseLlmConfig } from '../../../lib/models/bagel/config.js';
 import { ConfigError } from '../../../lib/util/errors.js';
-import { tinyConfig } from './tiny.js';
+import { tinyConfig } from '../../support/tiny-model.js';
 
 function messageOf(run: () => unknown): string {
   try {

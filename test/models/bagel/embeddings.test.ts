@@ -1,15 +1,12 @@
 import assert from 'node:assert/strict';
-import {
-  flatPositionIds,
-  sincosTable,
-  timestepFeatures,
-} from '../../../lib/models/bagel/embeddings.js';
+import { sincosTable, timestepFeatures } from '../../../lib/models/bagel/embeddings.js';
 import { packLatent, patchify, unpackLatent } from '../../../lib/models/bagel/patchify.js';
+import { flatPositionIds } from '../../../lib/models/bagel/position-ids.js';
 import { applyRope, inverseFrequencies, ropeTable } from '../../../lib/models/bagel/rope.js';
 import { shiftTimesteps, trainingTimesteps } from '../../../lib/models/bagel/timesteps.js';
 import { arange, Generator, ops, randn, tensor } from '../../../lib/torch/index.js';
 import { ConfigError, ImageError } from '../../../lib/util/errors.js';
-import { assertClose, ids } from './tiny.js';
+import { assertClose, ids } from '../../support/tensors.js';
 
 describe('timestepFeatures', () => {
   it('is cosines then sines, and a zero column for odd widths', () => {
@@ -38,8 +35,8 @@ describe('flatPositionIds', () => {
   const spec = { height: 28, width: 42, patch: 14, side: 8 };
 
   it('takes the top left corner, or spreads over the table', () => {
-    assert.deepEqual(flatPositionIds(spec).toIntArray(), [0, 1, 2, 8, 9, 10]);
-    const spread = flatPositionIds({ ...spec, interpolate: true }).toIntArray();
+    assert.deepEqual(flatPositionIds(spec), [0, 1, 2, 8, 9, 10]);
+    const spread = flatPositionIds({ ...spec, interpolate: true });
     assert.deepEqual(spread, [0, 2, 5, 32, 34, 37]);
   });
 
@@ -47,7 +44,7 @@ describe('flatPositionIds', () => {
     assert.throws(() => flatPositionIds({ ...spec, width: 9 * 14 }), ImageError);
     assert.throws(() => flatPositionIds({ ...spec, height: 9 * 14 }), ImageError);
     const wide = flatPositionIds({ ...spec, height: 14, width: 9 * 14, interpolate: true });
-    assert.equal(wide.size(0), 9);
+    assert.equal(wide.length, 9);
   });
 });
 

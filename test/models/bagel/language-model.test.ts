@@ -10,7 +10,8 @@ import { PackedLayout } from '../../../lib/nn/packed-layout.js';
 import type { Tensor } from '../../../lib/torch/index.js';
 import { Generator, liveTensors, noGrad, ops, randn, scope } from '../../../lib/torch/index.js';
 import { DataError } from '../../../lib/util/errors.js';
-import { assertClose, ids, tinyConfig } from './tiny.js';
+import { assertClose, ids } from '../../support/tensors.js';
+import { tinyConfig } from '../../support/tiny-model.js';
 
 function model(change: object = {}, seed = 1): LanguageModel {
   const config: LlmConfig = parseLlmConfig({ ...tinyConfig().llm, ...change });

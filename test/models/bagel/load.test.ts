@@ -10,7 +10,8 @@ import { StateDictError } from '../../../lib/nn/key-report.js';
 import type { Tensor } from '../../../lib/torch/index.js';
 import { Generator, ops, randn, writeSafetensors } from '../../../lib/torch/index.js';
 import { CheckpointError, ConfigError } from '../../../lib/util/errors.js';
-import { tinyConfig } from './tiny.js';
+import { peakWhileWriting } from '../../support/live-tensors.js';
+import { tinyConfig } from '../../support/tiny-model.js';
 
 const PATCH = 'vit_model.vision_model.embeddings.patch_embedding.weight';
 
@@ -68,6 +69,13 @@ describe('loadBagel', () => {
     assert.equal(loaded.bagel.dtype, 'bfloat16');
     assert.equal(loaded.bagel.latentPosEmbed.posEmbed.dtype, 'bfloat16');
     assert.equal(loaded.vae?.encoder.convIn.weight.dtype, 'float32');
+  });
+
+  it('holds one converted tensor at a time while it saves', async () => {
+    const peak = await peakWhileWriting(() => saveBagel(dir, { bagel, dtype: 'bfloat16' }));
+    assert.ok(bagel.stateDict().size > 20);
+    // The tensor, its detached source and a copy on the host.
+    assert.ok(peak >= 1 && peak <= 3, `${peak}`);
   });
 
   it('lists every key that does not fit', () => {

@@ -1,24 +1,22 @@
 import { createHash } from 'node:crypto';
-import { Generator } from '../torch/index.js';
 
 /**
  * Randomness that depends on nothing but a name: every draw of a run is a pure function of the run's
- * seed and of what it is for (an epoch's order, a record's time step, a step's noise). Nothing has
- * to be saved to resume a run exactly, and nothing shifts when a record is skipped.
+ * seed and of what it is for: (seed, stage, item, index). Nothing has to be saved to resume a run
+ * exactly, and nothing shifts when an item is skipped, made elsewhere or made in another order.
  */
 export type KeyPart = string | number | bigint;
 
 /** Stored in checkpoints; a change of the derivation must change it. */
 export const KEYED_SCHEME = 'sha256-v1';
 
-/** A 63-bit seed derived from a list of names and numbers. */
+/**
+ * The one derivation of seeds: the first 8 bytes, little endian, of the SHA-256 of the key's text, with
+ * the top bit cleared so that every interface can hold the seed as a signed 64-bit number. The text is
+ * `<type><length>:<part>` for every part, joined by `/`; the type is `s` for texts and `n` for numbers.
+ */
 export function keyedSeed(...key: KeyPart[]): bigint {
   return digestOf(key).readBigUInt64LE(0) & 0x7fff_ffff_ffff_ffffn;
-}
-
-/** A fresh CPU generator for the key. */
-export function keyedGenerator(...key: KeyPart[]): Generator {
-  return new Generator(keyedSeed(...key));
 }
 
 /** One uniform number in [0, 1) with 53 bits. */

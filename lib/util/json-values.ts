@@ -1,5 +1,10 @@
 const MAX = 60;
 
+/** Whether a value is what JSON calls an object: no list, not null. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 /** A short text of what stands at `path` inside a JSON-like value, for error messages. */
 export function inspectJson(value: unknown, path: ReadonlyArray<PropertyKey> = []): string {
   let at: unknown = value;

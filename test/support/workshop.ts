@@ -3,13 +3,10 @@ import os from 'node:os';
 import path from 'node:path';
 import { tinyTokenizerFiles } from '../../lib/data/byte-level.js';
 import { writePng } from '../../lib/data/images.js';
-import { Autoencoder } from '../../lib/models/bagel/autoencoder.js';
-import { Bagel } from '../../lib/models/bagel/bagel.js';
-import { parseBagelConfig } from '../../lib/models/bagel/config.js';
 import { saveBagel } from '../../lib/models/bagel/save.js';
-import { setParameter } from '../../lib/nn/index.js';
-import { Generator, getNumThreads, noGrad, randn, setNumThreads } from '../../lib/torch/index.js';
+import { getNumThreads, setNumThreads } from '../../lib/torch/index.js';
 import { writeJsonFile, writeJsonl } from '../../lib/util/jsonl.js';
+import { tinyConfig, tinyModel } from './tiny-model.js';
 
 /** A folder with everything a training run needs, as small as it can be. */
 export interface Workshop {
@@ -21,47 +18,14 @@ export interface Workshop {
   options(changes?: Record<string, unknown>): Record<string, unknown>;
 }
 
-const config = parseBagelConfig({
-  llm: {
-    vocab_size: 288,
-    hidden_size: 32,
-    intermediate_size: 48,
-    num_hidden_layers: 2,
-    num_attention_heads: 4,
-    num_key_value_heads: 2,
-    rope_theta: 1e6,
-  },
-  vit: {
-    hidden_size: 16,
-    intermediate_size: 24,
-    num_hidden_layers: 1,
-    num_attention_heads: 2,
-    image_size: 56,
-    patch_size: 14,
-  },
-  vae: { ch: 32, ch_mult: [1, 1, 1, 1], num_res_blocks: 1, z_channels: 4 },
-  bagel: { max_latent_size: 8, vit_max_num_patch_per_side: 4 },
-});
-
 function buildModel(dir: string): void {
-  const generator = new Generator(11);
-  const bagel = new Bagel(config);
-  bagel.initWeights(generator);
-  // A fresh model predicts no motion at all; give its output layer something to do.
-  const [rows, columns] = bagel.llm2vae.weight.shape;
-  setParameter(
-    bagel.llm2vae,
-    'weight',
-    noGrad(() => randn([rows, columns], { generator }).mul(0.2)),
-  );
-  const vae = new Autoencoder(config.vae);
-  vae.initWeights(generator);
+  const { bagel, vae } = tinyModel(tinyConfig({ llm: { vocab_size: 288 } }), 11);
   saveBagel(dir, { bagel, vae });
   bagel.dispose();
   vae.dispose();
-  const { tokenizer, config: tokenizerConfig } = tinyTokenizerFiles();
+  const { tokenizer, config } = tinyTokenizerFiles();
   writeJsonFile(path.join(dir, 'tokenizer.json'), tokenizer);
-  writeJsonFile(path.join(dir, 'tokenizer_config.json'), tokenizerConfig);
+  writeJsonFile(path.join(dir, 'tokenizer_config.json'), config);
 }
 
 /** Builds a workshop in a temporary folder; the caller removes `dir`. */

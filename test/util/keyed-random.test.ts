@@ -1,10 +1,5 @@
 import assert from 'node:assert/strict';
-import {
-  keyedNormal,
-  keyedSeed,
-  keyedShuffle,
-  keyedUniform,
-} from '../../lib/train/keyed-random.js';
+import { keyedNormal, keyedSeed, keyedShuffle, keyedUniform } from '../../lib/util/keyed-random.js';
 
 describe('keyed randomness', () => {
   it('depends on the key alone and tells keys apart', () => {

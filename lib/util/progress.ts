@@ -1,4 +1,5 @@
 import cliProgress from 'cli-progress';
+import { formatBytes, formatSeconds } from './format.js';
 
 /** Receives progress of one long step. Units are whatever the step counts in. */
 export interface Progress {
@@ -13,17 +14,6 @@ export interface ProgressOptions {
   stream?: NodeJS.WriteStream | null;
   /** Formats a count; bytes are shown as megabytes. */
   unit?: 'bytes' | 'steps';
-}
-
-/** `61.2 MB` */
-export function formatBytes(bytes: number): string {
-  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
-}
-
-/** `8 s`, `2 min 5 s` */
-export function formatSeconds(seconds: number): string {
-  const s = Math.round(seconds);
-  return s < 60 ? `${s} s` : `${Math.floor(s / 60)} min ${s % 60} s`;
 }
 
 /**
@@ -41,7 +31,13 @@ function describe(unit: string, done: number, total: number, seconds: number): s
   const left = rate > 0 ? formatSeconds(Math.max(0, total - done) / rate) : '?';
   return unit === 'bytes'
     ? `${formatBytes(done)} of ${formatBytes(total)}, ${formatBytes(rate)}/s, ${left} left`
-    : `${done} of ${total}, ${left} left`;
+    : `${done} of ${total}, ${pace(rate)}, ${left} left`;
+}
+
+/** `3.2/s`, or for slow steps `12.4 s each`. */
+function pace(rate: number): string {
+  if (rate === 0) return '?/s';
+  return rate >= 1 ? `${rate.toFixed(1)}/s` : `${(1 / rate).toFixed(1)} s each`;
 }
 
 function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress {
