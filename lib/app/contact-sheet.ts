@@ -11,6 +11,8 @@ export interface ContactCell {
   label?: string;
   /** Under the label, in grey. */
   note?: string;
+  /** A place that is left white, e.g. at the end of an incomplete row. */
+  blank?: boolean;
 }
 
 export interface ContactSheetOptions {
@@ -20,12 +22,16 @@ export interface ContactSheetOptions {
   columns?: number;
   /** Heading over each column. */
   headings?: readonly string[];
+  /** Heading of each row, written upwards at its left. */
+  rowHeadings?: readonly string[];
   /** Side of the square a picture is fitted into, in pixels. Default 224. */
   cellSize?: number;
 }
 
 const MARGIN = 28;
 const GAP = 20;
+/** Room for the headings of rows. */
+const ROW_HEADING = 26;
 
 /**
  * A grid of labelled pictures.
@@ -46,7 +52,8 @@ export async function contactSheet(
     });
   }
   const rows = Math.ceil(cells.length / columns);
-  const width = 2 * MARGIN + columns * cell + (columns - 1) * GAP;
+  const indent = MARGIN + (options.rowHeadings ? ROW_HEADING : 0);
+  const width = indent + MARGIN + columns * cell + (columns - 1) * GAP;
   const room = width - 2 * MARGIN;
   const text: string[] = [];
   let y = MARGIN;
@@ -61,7 +68,7 @@ export async function contactSheet(
   if (y > MARGIN) y += 12;
   if (options.headings) {
     options.headings.slice(0, columns).forEach((heading, i) => {
-      const x = MARGIN + i * (cell + GAP);
+      const x = indent + i * (cell + GAP);
       const style = { size: 13, bold: true, fill: '#5b6472' };
       text.push(svgText(x, y + 10, fitText(heading, 13, cell), style));
     });
@@ -73,9 +80,12 @@ export async function contactSheet(
     // Rows of pictures that are all wide do not leave a square's worth of empty ground.
     const shapes = ofRow.map(({ image }) => (image ? image.height / image.width : 1));
     const pictureHeight = Math.round(cell * Math.min(1, Math.max(...shapes)));
+    const heading = options.rowHeadings?.[row];
+    if (heading) text.push(rowHeading(heading, y, pictureHeight));
     let captionHeight = 0;
-    for (const [column, { image, label, note }] of ofRow.entries()) {
-      const left = MARGIN + column * (cell + GAP);
+    for (const [column, { image, label, note, blank }] of ofRow.entries()) {
+      if (blank) continue;
+      const left = indent + column * (cell + GAP);
       if (image) {
         const fitted = await fitPicture(image, { width: cell, height: pictureHeight });
         const x = left + Math.floor((cell - fitted.width) / 2);
@@ -100,6 +110,17 @@ export async function contactSheet(
   }
   const height = y - GAP + MARGIN;
   return compose({ width, height }, '#ffffff', layers, text.join(''));
+}
+
+function rowHeading(heading: string, y: number, height: number): string {
+  const [x, middle] = [MARGIN + 12, y + height / 2];
+  const words = svgText(x, middle, fitText(heading, 13, height), {
+    size: 13,
+    bold: true,
+    fill: '#5b6472',
+    anchor: 'middle',
+  });
+  return `<g transform="rotate(-90 ${x} ${round(middle)})">${words}</g>`;
 }
 
 function frame(x: number, y: number, width: number, height: number): string {

@@ -2,9 +2,15 @@ import path from 'node:path';
 import { readGenerationRecords } from '../data/generation-record.js';
 import { type RgbImage, readImage } from '../data/images.js';
 import type { Prompt } from '../data/prompts.js';
-import { type RewardRecord, type RewardRegion, readRewardRecords } from '../data/rewards.js';
-import { GLOBAL_REWARD_NAME, globalScoreOf, paperRewardMap } from '../reward/reward-map.js';
+import {
+  GLOBAL_REWARD_NAME,
+  type RewardRecord,
+  type RewardRegion,
+  readRewardRecords,
+} from '../data/rewards.js';
+import { globalScoreOf, paperRewardMap } from '../reward/reward-map.js';
 import { readBytes, writeFileAtomic } from '../util/files.js';
+import { formatCount } from '../util/format.js';
 import { type ContactCell, contactSheet } from './contact-sheet.js';
 import { heatMap } from './heat-map.js';
 import { lossCurvePng, lossCurveSvg } from './loss-curve.js';
@@ -27,6 +33,9 @@ export interface DemoReportInput {
   model: string;
   seed: number;
 }
+
+/** Prompts side by side in the contact sheet; more go below. */
+const SHEET_COLUMNS = 6;
 
 /** Pictures of one round by prompt id. */
 type Pictures = Map<string, { file: string; image: RgbImage; seed: number }>;
@@ -71,20 +80,35 @@ async function writeContactSheet(
   rounds: readonly number[],
   pictures: readonly Pictures[],
 ): Promise<Buffer> {
-  const cells = prompts.flatMap(({ Question, Question_id }): ContactCell[] =>
-    pictures.map((of) => {
-      const picture = of.get(String(Question_id));
-      return { image: picture?.image, label: Question, note: `seed ${picture?.seed ?? 'none'}` };
-    }),
-  );
+  const columns = Math.min(prompts.length, SHEET_COLUMNS);
+  const cells: ContactCell[] = [];
+  const names: string[] = [];
+  for (let start = 0; start < prompts.length; start += columns) {
+    const group = prompts.slice(start, start + columns);
+    for (const [row, of] of pictures.entries()) {
+      names.push(headings(rounds)[row]);
+      for (let column = 0; column < columns; column += 1) {
+        cells.push(sheetCell(of, group[column], row === pictures.length - 1));
+      }
+    }
+  }
   const png = await contactSheet(cells, {
     title: 'Before and after',
     subtitle: 'Same prompts, same seeds. The model is untrained: texture, not objects.',
-    columns: rounds.length,
-    headings: headings(rounds),
+    columns,
+    rowHeadings: names,
+    cellSize: 176,
   });
   writeFileAtomic(path.join(out, 'contact-sheet.png'), png);
   return png;
+}
+
+/** A picture of the sheet; the lowest of a prompt's carries its words. */
+function sheetCell(of: Pictures, prompt: Prompt | undefined, lowest: boolean): ContactCell {
+  if (prompt === undefined) return { blank: true };
+  const picture = of.get(String(prompt.Question_id));
+  const words = { label: prompt.Question, note: `seed ${picture?.seed ?? 'none'}` };
+  return { image: picture?.image, ...(lowest ? words : {}) };
 }
 
 interface HeatMap {
@@ -100,28 +124,34 @@ async function writeHeatMaps({ out }: DemoReportInput, pictures: Pictures): Prom
   for (const { value: record } of readRewardRecords(path.join(score, REWARDS_FILE)).records) {
     const picture = byFile.get(record.bad_image_file);
     if (picture === undefined) continue;
-    const size = { width: picture.image.width, height: picture.image.height };
-    const map = paperRewardMap(
-      record.vlm_rewards,
-      size,
-      globalScoreOf(record.vlm_rewards) as number,
-    );
-    const span = Math.max(0.05, ...map.data.map(Math.abs));
-    const png = await heatMap(picture.image, map, {
-      title: 'Reward map',
-      caption: record.prompt,
-      // The names an untrained model gives are noise; the records keep them.
-      regions: regionsOf(record).map(({ bbox, score }, i) => ({
-        box: bbox,
-        label: `region ${i + 1}`,
-        score,
-      })),
-      span,
-    });
+    const png = await rewardPicture(picture.image, record);
     writeFileAtomic(path.join(out, 'heat-maps', record.bad_image_file), png);
     maps.push({ record, png });
   }
   return maps;
+}
+
+/** The reward map of one record over its picture, as training used it; `size` as for `heatMap`. */
+export function rewardPicture(
+  image: RgbImage,
+  record: RewardRecord,
+  size?: number,
+): Promise<Buffer> {
+  const { width, height } = image;
+  const layout = globalScoreOf(record.vlm_rewards) as number;
+  const map = paperRewardMap(record.vlm_rewards, { width, height }, layout);
+  return heatMap(image, map, {
+    title: 'Reward map',
+    caption: record.prompt,
+    // The names an untrained model gives are noise; the records keep them.
+    regions: regionsOf(record).map(({ bbox, score }, i) => ({
+      box: bbox,
+      label: `region ${i + 1}`,
+      score,
+    })),
+    span: Math.max(0.05, ...map.data.map(Math.abs)),
+    size,
+  });
 }
 
 function regionsOf(record: RewardRecord): RewardRegion[] {
@@ -175,7 +205,7 @@ function demoPage(input: DemoReportInput, shown: Shown): Report {
       { label: 'prompts', value: String(prompts.length) },
       { label: 'rounds', value: String(turns) },
       { label: 'training steps', value: String(steps) },
-      { label: 'parameters', value: total.toLocaleString('en-US') },
+      { label: 'parameters', value: formatCount(total) },
       { label: 'seed', value: String(seed) },
     ],
     sections: [

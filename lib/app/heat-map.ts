@@ -206,7 +206,7 @@ function legend(x: number, y: number, height: number, neutral: number, span: num
   const marks = [1, 0.5, 0, -0.5, -1].map((v) => {
     const at = top + ((1 - v) / 2) * length;
     const value = neutral + v * span;
-    const text = neutral === 0 ? signed(value, span < 0.5 ? 2 : 1) : value.toFixed(2);
+    const text = neutral === 0 ? signed(value, span < 1 ? 2 : 1) : value.toFixed(2);
     return (
       `<path d="M${x + 14} ${round(at)}h5" stroke="#7a8392"/>` +
       svgText(x + 23, at + 4, text, { size: 11, fill: '#5b6472' })

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { formatSeconds } from '../native/progress.js';
+import { formatSeconds } from '../util/format.js';
 import { loopProgress } from './loop.js';
 import { addJsonOption, whole } from './options.js';
 import { INTERRUPTED } from './output.js';

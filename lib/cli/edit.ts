@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { startProgress } from '../native/progress.js';
+import { startProgress } from '../util/progress.js';
 import {
   addModelOptions,
   addSamplerOptions,

@@ -1,7 +1,8 @@
 import { type Command, Option } from 'commander';
-import { startProgress } from '../native/progress.js';
+import { formatCount } from '../util/format.js';
+import { startProgress } from '../util/progress.js';
 import { addJsonOption } from './options.js';
-import { columns, count } from './output.js';
+import { columns } from './output.js';
 import { action } from './run-command.js';
 
 interface Flags {
@@ -55,7 +56,7 @@ export function addExport(program: Command): void {
         const text = columns([
           ['model', report.output],
           ['from', `${report.checkpoint} (${report.weights}, step ${report.step})`],
-          ['tensors', `${count(report.tensors)} in ${report.dtype}`],
+          ['tensors', `${formatCount(report.tensors)} in ${report.dtype}`],
           ['from base', `${report.from_base.length} tensors, ${report.copied.length} files`],
           ['sha256', report.sha256],
         ]);

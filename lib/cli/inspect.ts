@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
 import type { ModelReport } from '../app/stages/inspect-stage.js';
-import { formatBytes } from '../native/progress.js';
+import type { KeyReport } from '../nn/key-report.js';
+import { formatBytes, formatCount } from '../util/format.js';
 import { addJsonOption } from './options.js';
-import { columns, count } from './output.js';
+import { columns } from './output.js';
 import { action } from './run-command.js';
 
 interface Flags {
@@ -30,7 +31,7 @@ export function addInspect(program: Command): void {
         return {
           json: flags.tensors ? report : { ...rest, tensor_count: tensors.length },
           text: describe(report, flags.tensors === true),
-          exitCode: report.loadable ? 0 : 1,
+          exitCode: report.loadable && report.missing_files.length === 0 ? 0 : 1,
         };
       }),
     );
@@ -48,7 +49,7 @@ function describe(report: ModelReport, withTensors: boolean): string {
       [
         'decoder',
         `${llm.layer_module}, ${llm.num_hidden_layers} layers, width ${llm.hidden_size}, ` +
-          `${llm.num_attention_heads} heads (${llm.num_key_value_heads} for keys), ${count(llm.vocab_size)} tokens`,
+          `${llm.num_attention_heads} heads (${llm.num_key_value_heads} for keys), ${formatCount(llm.vocab_size)} tokens`,
       ],
       [
         'vision',
@@ -59,11 +60,11 @@ function describe(report: ModelReport, withTensors: boolean): string {
         `${vae.z_channels} channels, 1/${vae.downsample} of the size; latent tokens of ${images.latent_token} px, up to ${images.draws_up_to} px`,
       ],
     ]),
-    `Parameters: ${count(total)}\n${columns(
-      Object.entries(report.parameters).map(([part, n]) => [`  ${part}`, count(n)]),
+    `Parameters: ${formatCount(total)}\n${columns(
+      Object.entries(report.parameters).map(([part, n]) => [`  ${part}`, formatCount(n)]),
     )}`,
     `Precision: ${Object.entries(report.dtypes)
-      .map(([dtype, n]) => `${dtype} (${count(n)} values)`)
+      .map(([dtype, n]) => `${dtype} (${formatCount(n)} values)`)
       .join(', ')}`,
     `Memory (without activations)\n${columns([
       ['  to run, bf16', formatBytes(memory.weights_bfloat16)],
@@ -76,11 +77,19 @@ function describe(report: ModelReport, withTensors: boolean): string {
   const list = (title: string, lines: string[]): void => {
     if (lines.length > 0) sections.push([title, ...lines.map((line) => `  ${line}`)].join('\n'));
   };
-  list('Missing', keys.missing);
-  list('Extra', keys.unexpected);
+  const differences = (of: KeyReport, where: string): void => {
+    list(`Missing${where}`, of.missing);
+    list(`Extra${where}`, of.unexpected);
+    list(
+      `Wrong shape${where}`,
+      of.misshapen.map((m) => `${m.key}: [${m.found}] instead of [${m.expected}]`),
+    );
+  };
+  differences(keys, '');
+  if (report.autoencoder_keys) differences(report.autoencoder_keys, ' in the autoencoder');
   list(
-    'Wrong shape',
-    keys.misshapen.map((m) => `${m.key}: [${m.found}] instead of [${m.expected}]`),
+    'Missing files',
+    report.missing_files.map(({ part, expected }) => `${part}: ${expected}`),
   );
   if (withTensors) {
     const rows = report.tensors.map(

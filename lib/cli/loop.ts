@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import type { LoopReport } from '../app/stages/loop-stage.js';
 import { readPrompts } from '../data/prompts.js';
-import { type Progress, startProgress } from '../native/progress.js';
+import { type Progress, startProgress } from '../util/progress.js';
 import {
   addModelOptions,
   addSamplerOptions,

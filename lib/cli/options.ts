@@ -33,6 +33,19 @@ export function real(least = Number.NEGATIVE_INFINITY, most = Number.POSITIVE_IN
   };
 }
 
+/** A finite number above 0. */
+export function positive(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== '' && Number.isFinite(value) && value > 0) return value;
+  throw new InvalidArgumentError('Expected a number above 0.');
+}
+
+/** Name of a device. */
+export function device(text: string): string {
+  if (/^(cpu|cuda(:\d+)?)$/.test(text)) return text;
+  throw new InvalidArgumentError('Expected cpu, cuda or cuda:N.');
+}
+
 /** `HxW` as (height, width). */
 export function imageSize(text: string): [number, number] {
   const match = /^(\d+)x(\d+)$/i.exec(text);
@@ -43,8 +56,14 @@ export function imageSize(text: string): [number, number] {
 
 /** `LO,HI` as two numbers. */
 export function interval(text: string): [number, number] {
-  const parts = text.split(',').map(Number);
-  if (parts.length === 2 && parts.every((n) => n >= 0 && n <= 1) && parts[0] <= parts[1]) {
+  const words = text.split(',');
+  const parts = words.map(Number);
+  if (
+    parts.length === 2 &&
+    words.every((word) => word.trim() !== '') &&
+    parts.every((n) => n >= 0 && n <= 1) &&
+    parts[0] <= parts[1]
+  ) {
     return [parts[0], parts[1]];
   }
   throw new InvalidArgumentError('Expected two numbers from 0 to 1, e.g. 0.4,1.0.');
@@ -88,7 +107,7 @@ export function addJsonOption(command: Command): Command {
 export function addModelOptions(command: Command, defaultSeed = 42): Command {
   command
     .requiredOption('--model <dir>', 'model directory in the BAGEL layout, or "tiny" (embedded)')
-    .option('--device <name>', 'cpu, cuda or cuda:N (default: cuda where there is one)')
+    .option('--device <name>', 'cpu, cuda or cuda:N (default: cuda where there is one)', device)
     .option('--dtype <name>', 'fp32 or bf16 (default: fp32 on the CPU, else bf16)', dtype)
     .option('--threads <n>', 'threads of the CPU operators', whole(1))
     .option('--seed <n>', 'seed of everything random', whole(0), defaultSeed);
@@ -99,6 +118,8 @@ export function addModelOptions(command: Command, defaultSeed = 42): Command {
 export interface InferenceFlags {
   cfgTextScale?: number;
   cfgImgScale?: number;
+  /** The longer name of the same. */
+  cfgImageScale?: number;
   cfgInterval?: [number, number];
   cfgRenormType?: 'global' | 'channel' | 'text_channel';
   cfgRenormMin?: number;
@@ -126,9 +147,10 @@ export function addTextOptions(command: Command): Command {
 export function addSamplerOptions(command: Command): Command {
   return command
     .option('--num-timesteps <n>', 'points of the time grid (default: 50)', whole(2))
-    .option('--timestep-shift <s>', 'bends the grid towards noise (default: 3)', real(0))
+    .option('--timestep-shift <s>', 'bends the grid towards noise (default: 3)', positive)
     .option('--cfg-text-scale <s>', 'text guidance; 1 is off (default: 4)', real())
     .option('--cfg-img-scale <s>', 'image guidance; 1 is off (default: 1, editing 2)', real())
+    .addOption(new Option('--cfg-image-scale <s>').argParser(real()).hideHelp())
     .option('--cfg-interval <lo,hi>', 'times with guidance (default: 0.4,1)', interval)
     .option('--cfg-renorm-min <m>', 'least factor of the renormalisation (default: 0)', real(0, 1))
     .addOption(
@@ -144,7 +166,7 @@ export function addSamplerOptions(command: Command): Command {
 export function inferenceInput(flags: InferenceFlags) {
   return {
     cfg_text_scale: flags.cfgTextScale,
-    cfg_img_scale: flags.cfgImgScale,
+    cfg_img_scale: flags.cfgImgScale ?? flags.cfgImageScale,
     cfg_interval: flags.cfgInterval,
     cfg_renorm_type: flags.cfgRenormType,
     cfg_renorm_min: flags.cfgRenormMin,

@@ -1,3 +1,4 @@
+import type { CommanderError } from 'commander';
 import { messageOf, SrumError } from '../util/errors.js';
 
 /** What a command found out: for programs and for people. */
@@ -51,13 +52,19 @@ export async function printError(error: unknown, json: boolean): Promise<void> {
   if (!json) await write(process.stderr, `${lines.join('\n')}\n`).catch(() => {});
 }
 
+/** A command line that cannot be understood, as one JSON object on standard output. */
+export async function usageError(error: CommanderError): Promise<void> {
+  const help = error.code === 'commander.help' || error.code === 'commander.helpDisplayed';
+  const [first, ...rest] = help
+    ? ['no command was given', 'See srum --help.']
+    : error.message.replace(/^error: /, '').split('\n');
+  const hint = rest.join(' ').trim();
+  const object = { code: 'ERR_USAGE', message: first, ...(hint === '' ? {} : { hint }) };
+  await write(process.stdout, `${JSON.stringify({ error: object })}\n`).catch(() => {});
+}
+
 /** Lines of `name   value` with the values in one column. */
 export function columns(rows: ReadonlyArray<readonly [string, string]>): string {
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
-}
-
-/** 1234567 as `1,234,567`. */
-export function count(value: number): string {
-  return value.toLocaleString('en-US');
 }

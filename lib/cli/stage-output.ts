@@ -1,5 +1,5 @@
 import type { ItemEvent, StageReport } from '../app/stages/item-stage.js';
-import { type Progress, startProgress } from '../native/progress.js';
+import { type Progress, startProgress } from '../util/progress.js';
 import { INTERRUPTED } from './output.js';
 import type { CommandContext } from './run-command.js';
 

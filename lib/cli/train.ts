@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
-import { startProgress } from '../native/progress.js';
-import { addJsonOption, setting, whole } from './options.js';
+import type { TrainReport } from '../app/stages/train-stage.js';
+import { startProgress } from '../util/progress.js';
+import { addJsonOption, device, setting, whole } from './options.js';
 import { columns, INTERRUPTED } from './output.js';
 import { action } from './run-command.js';
 
@@ -14,6 +15,17 @@ interface Flags {
   threads?: number;
   set?: Record<string, unknown>;
   json?: boolean;
+}
+
+/** What was altered inside of usable records. */
+function describeRegions(data: TrainReport['data']): string[] {
+  const { regions, regionsSkipped, regionsCut, scoresOutOfRange } = data;
+  if (regionsSkipped + regionsCut + scoresOutOfRange === 0) return [];
+  const seen = [...new Set(regions.map(({ id, reason }) => `  ${id}: ${reason}`))];
+  return [
+    `regions: ${regionsSkipped} passed over, ${regionsCut} cut at the border, ${scoresOutOfRange} scores brought into [-1, 1]`,
+    ...seen.slice(0, 20),
+  ];
 }
 
 export function addTrain(program: Command): void {
@@ -31,7 +43,7 @@ export function addTrain(program: Command): void {
     .option('--rewards <file>', 'a rewards.jsonl, used as the data set named "rewards"')
     .option('--images <dir>', 'folder of its pictures (default: that of the file)')
     .option('--out <dir>', "wins over the recipe's results_dir")
-    .option('--device <name>', 'cpu, cuda or cuda:N')
+    .option('--device <name>', 'cpu, cuda or cuda:N', device)
     .option('--seed <n>', "wins over the recipe's global_seed and data_seed", whole(0))
     .option('--threads <n>', 'threads of the CPU operators', whole(1))
     .option('--set <key=value>', 'change one option of the recipe; can be repeated', setting);
@@ -73,6 +85,7 @@ export function addTrain(program: Command): void {
         ];
         const lines = [columns(rows)];
         for (const { id, reason } of data.problems.slice(0, 20)) lines.push(`  ${id}: ${reason}`);
+        lines.push(...describeRegions(data));
         if (report.interrupted) lines.push('Stopped early; run the same command again to go on.');
         return {
           json: report,

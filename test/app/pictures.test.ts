@@ -61,6 +61,21 @@ describe('contactSheet', () => {
     assert.ok(empty.count((r, g, b) => r === 244 && g === 245 && b === 247) > 1000);
   });
 
+  it('writes headings beside the rows, and leaves blank places white', async () => {
+    const image = plain(32, 32, [200, 0, 0]);
+    const cells = [{ image }, { image }, { image }, { blank: true }];
+    const options = { columns: 2, cellSize: 64, rowHeadings: ['before', 'after'] };
+    const sheet = await decoded(await contactSheet(cells, options));
+    assert.equal(sheet.width, 28 * 2 + 26 + 64 * 2 + 20);
+    assert.deepEqual(sheet.at(28 + 26 + 32, 28 + 32), [200, 0, 0]);
+    assert.deepEqual(sheet.at(28 + 26 + 84 + 32, 28 + 84 + 32), [255, 255, 255]);
+    let dark = 0;
+    for (let x = 0; x < 28 + 24; x += 1) {
+      for (let y = 28; y < 28 + 64; y += 1) if (sheet.at(x, y)[0] < 180) dark += 1;
+    }
+    assert.ok(dark > 10, 'the heading is drawn');
+  });
+
   it('takes any text', async () => {
     const label = '<script>&\u0000\ud800 "quotes" 寿司';
     const cells = [{ image: plain(8, 8, [1, 2, 3]), label, note: label }];

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { contents, srum, srumJson, tempDir } from './srum.js';
+import { contents, srum, srumJson, tempDir } from '../support/srum.js';
 
 describe('cli/demo', function () {
   this.timeout(240_000);

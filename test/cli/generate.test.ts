@@ -4,7 +4,7 @@ import path from 'node:path';
 import { readImage } from '../../lib/data/images.js';
 import { readPngText } from '../../lib/data/png-chunks.js';
 import { packageRoot } from '../../lib/native/paths.js';
-import { contents, PROMPTS, QUICK, records, srum, srumJson, workplace } from './srum.js';
+import { contents, PROMPTS, QUICK, records, srum, srumJson, workplace } from '../support/srum.js';
 
 describe('cli/generate', function () {
   this.timeout(120_000);

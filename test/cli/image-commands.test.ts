@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { readImage, writePng } from '../../lib/data/images.js';
-import { srum, srumJson, workplace } from './srum.js';
+import { openSafetensors, type Tensor, writeSafetensors } from '../../lib/torch/index.js';
+import { srum, srumJson, workplace } from '../support/srum.js';
 
 describe('cli/ask, edit, inspect', function () {
   this.timeout(120_000);
@@ -32,9 +33,11 @@ describe('cli/ask, edit, inspect', function () {
 
   it('edit writes a picture of the input’s shape', async () => {
     const edit = ['edit', at('photo.png'), 'make it snow', ...model(), '--num-timesteps', '3'];
-    const { code, json, stderr } = await srumJson([...edit, '--out', at('snow.png')]);
+    const scale = ['--cfg-image-scale', '1.5'];
+    const { code, json, stderr } = await srumJson([...edit, ...scale, '--out', at('snow.png')]);
     assert.equal(code, 0, stderr);
     assert.equal(json.settings.cfg_renorm_type, 'text_channel');
+    assert.equal(json.settings.cfg_img_scale, 1.5);
     const image = await readImage(at('snow.png'));
     assert.deepEqual([image.width, image.height], [json.width, json.height]);
     assert.ok(image.width > image.height);
@@ -52,6 +55,49 @@ describe('cli/ask, edit, inspect', function () {
       assert.deepEqual([edited.code, edited.json.error.code], [1, code]);
     }
     assert.equal(fs.existsSync(at('x.png')), false);
+  });
+
+  it('edit finds out before the work that its result has no place', async () => {
+    const edit = ['edit', at('photo.png'), 'x', ...model(), '--out'];
+    fs.mkdirSync(at('folder.png'));
+    for (const [out, code] of [
+      [at('snow.jpg'), 'ERR_OUTPUT_NAME'],
+      [at('folder.png'), 'ERR_NOT_A_FILE'],
+      [at('photo.png', 'below.png'), 'ERR_NOT_A_FOLDER'],
+    ]) {
+      const ended = await srum([...edit, out]);
+      assert.equal(ended.code, 1, out);
+      assert.ok(ended.stderr.includes(`[${code}]`), ended.stderr);
+      assert.doesNotMatch(ended.stderr, /loading/);
+    }
+  });
+
+  it('tell of model folders that lack a part, before anything is made', async () => {
+    for (const [name, code, part] of [
+      ['ae.safetensors', 'ERR_NO_VAE', 'autoencoder'],
+      ['tokenizer.json', 'ERR_NO_TOKENIZER', 'tokenizer'],
+    ]) {
+      const dir = at(`without-${part}`);
+      fs.cpSync(place.model, dir, { recursive: true });
+      fs.rmSync(path.join(dir, name));
+      const edited = await srumJson([
+        ...['edit', at('photo.png'), 'x', '--model', dir, '--device', 'cpu'],
+        ...['--out', at('nothing.png')],
+      ]);
+      assert.deepEqual([edited.code, edited.json.error.code], [1, code]);
+      const prompts = ['--prompts', place.prompts, '--image-size', '64x64'];
+      const drawn = await srumJson([
+        ...['generate', '--model', dir, '--device', 'cpu', ...prompts, '--out', at('none')],
+      ]);
+      assert.deepEqual([drawn.code, drawn.json.error.code], [1, code]);
+      assert.equal(fs.existsSync(at('none')), false);
+      const seen = await srumJson(['inspect', dir]);
+      assert.equal(seen.code, 1);
+      assert.deepEqual(
+        seen.json.missing_files.map((file: { part: string }) => file.part),
+        [part],
+      );
+    }
   });
 
   it('inspect counts parameters and reports keys', async () => {
@@ -89,5 +135,12 @@ describe('cli/ask, edit, inspect', function () {
     assert.equal(missing.json.loadable, false);
     assert.ok(missing.json.keys.missing.length > 0);
     assert.deepEqual(missing.json.keys.unexpected, []);
+    fs.cpSync(place.model, at('other'), { recursive: true });
+    const own = openSafetensors(at('other', 'ae.safetensors'));
+    const kept = [...own.keys()].slice(1).map((key) => [key, own.get(key)] as [string, Tensor]);
+    writeSafetensors(at('other', 'ae.safetensors'), kept);
+    const vae = await srumJson(['inspect', at('other')]);
+    assert.deepEqual([vae.code, vae.json.loadable], [1, false]);
+    assert.deepEqual(vae.json.autoencoder_keys.missing, [[...own.keys()][0]]);
   });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { contents, QUICK, records, SHORT, srum, srumJson, workplace } from './srum.js';
+import { contents, QUICK, records, SHORT, srum, srumJson, workplace } from '../support/srum.js';
 
 const RECIPE = `
 model_path: tiny
@@ -184,6 +184,65 @@ describe('cli/loop, train, export', function () {
     const other = await srumJson([...train, ...data, '--set', 'lr=0.5']);
     assert.deepEqual([other.code, other.json.error.code], [1, 'ERR_OTHER_RECIPE']);
     assert.match(other.json.error.key, /lr/);
+  });
+
+  it('train tells what it left out of rewards and stops at a loss that is not finite', async () => {
+    const images = at('whole', 'round-1', 'generate');
+    const [first, second, third] = records(at('whole', 'round-1', 'score', 'rewards.jsonl'));
+    const [, ...regions] = first.vlm_rewards;
+    regions[0].bbox = [-10, -10, 500, 500];
+    regions[0].score = 7;
+    delete second.vlm_rewards[1].score;
+    const lines = [first, second, { ...third, bad_image_file: 'gone.png' }].map((r) =>
+      JSON.stringify(r),
+    );
+    fs.writeFileSync(at('odd.jsonl'), [...lines, '{"broken', '{}'].join('\n'));
+    const train = ['train', at('recipe.yaml'), '--model', place.model, '--device', 'cpu'];
+    const data = ['--rewards', at('odd.jsonl'), '--images', images];
+    const ended = await srum([...train, ...data, '--out', at('odd')]);
+    assert.equal(ended.code, 0, ended.stderr);
+    assert.match(ended.stdout, /records +2 usable, 3 left out/);
+    for (const line of [
+      /rewards:4: not valid JSON/,
+      /rewards:5: .*bad_image_file/,
+      /rewards:3: .*gone\.png/,
+      /rewards:1: the box reaches over the image border/,
+      /rewards:2: the score is not a number/,
+      /scores brought into \[-1, 1\]/,
+    ]) {
+      assert.match(ended.stdout, line);
+    }
+    const wild = [...train, ...data, '--out', at('wild'), '--set', 'lr=1e30'];
+    const stopped = await srumJson(wild);
+    assert.deepEqual([stopped.code, stopped.json.error.code], [1, 'ERR_NOT_FINITE']);
+    const place_ = await srumJson([...train.slice(0, 4), ...data, '--set', 'device=gpu']);
+    assert.deepEqual([place_.code, place_.json.error.code], [1, 'ERR_DEVICE']);
+  });
+
+  it('does not mix the pictures of a longer prompt list into a shorter one', async () => {
+    fs.cpSync(at('whole'), at('shorter'), { recursive: true, preserveTimestamps: true });
+    for (const made of ['round-1/train', 'round-1/export', 'round-2']) {
+      fs.rmSync(at('shorter', made), { recursive: true });
+    }
+    const { code, json } = await srumJson([...base, '--out', at('shorter'), '--limit', '2']);
+    assert.equal(code, 0);
+    assert.equal(json.rounds[0].train.data.usable, 2);
+  });
+
+  it('export replaces nothing but model folders', async () => {
+    const args = [
+      'export',
+      '--model',
+      place.model,
+      '--checkpoint',
+      at('whole', 'round-1', 'train'),
+    ];
+    const pictures = at('whole', 'round-1', 'generate');
+    const ended = await srumJson([...args, '--out', pictures, '--overwrite']);
+    assert.deepEqual([ended.code, ended.json.error.code], [1, 'ERR_OUTPUT_EXISTS']);
+    assert.ok(fs.existsSync(path.join(pictures, 'output.jsonl')));
+    const below = await srumJson([...args, '--out', path.join(place.prompts, 'x')]);
+    assert.deepEqual([below.code, below.json.error.code], [1, 'ERR_NOT_A_FOLDER']);
   });
 
   it('export says so when there is nothing to export', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { srum, srumJson, tempDir } from './srum.js';
+import { srum, srumJson, tempDir } from '../support/srum.js';
 
 /** A machine without LibTorch. */
 const WITHOUT = { SRUM_LIBTORCH: '/nonexistent/libtorch' };
@@ -53,10 +53,32 @@ describe('cli/main', function () {
       ['--cfg-renorm-type', 'local'],
       ['--seed', '-1'],
       ['--dtype', 'int8'],
+      ['--device', 'gpu'],
+      ['--timestep-shift', '0'],
+      ['--cfg-interval', ',1'],
     ]) {
       const ended = await srum([...base, flag, value], { env: WITHOUT });
       assert.equal(ended.code, 1, flag);
       assert.ok(ended.stderr.includes(flag), ended.stderr);
+    }
+  });
+
+  it('tells mistakes on the command line as JSON too, alone on standard output', async () => {
+    const given = ['generate', '--model', 'm', '--prompts', 'p', '--out', 'o'];
+    const cases: Array<[string[], RegExp, RegExp?]> = [
+      [[], /unknown option '--json'/],
+      [['generate'], /required option '--prompts <file>'/],
+      [['genrate'], /unknown command 'genrate'/, /generate/],
+      [[...given, '--num-timestep', '3'], /unknown option '--num-timestep'/, /--num-timesteps/],
+      [[...given, '--cfg-renorm-type', 'local'], /--cfg-renorm-type.*global, channel/],
+      [['doctor', 'more'], /too many arguments/],
+      [['train'], /missing required argument 'recipe'/],
+    ];
+    for (const [args, message, hint] of cases) {
+      const { code, json, stderr } = await srumJson(args, { env: WITHOUT });
+      assert.deepEqual([code, json.error.code, stderr], [1, 'ERR_USAGE', ''], args.join(' '));
+      assert.match(json.error.message, message);
+      if (hint) assert.match(json.error.hint, hint);
     }
   });
 

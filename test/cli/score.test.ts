@@ -2,7 +2,16 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { checkRewardRecord, parseRewardRecord } from '../../lib/data/rewards.js';
-import { contents, PROMPTS, QUICK, records, SHORT, srum, srumJson, workplace } from './srum.js';
+import {
+  contents,
+  PROMPTS,
+  QUICK,
+  records,
+  SHORT,
+  srum,
+  srumJson,
+  workplace,
+} from '../support/srum.js';
 
 describe('cli/score', function () {
   this.timeout(120_000);
@@ -92,6 +101,13 @@ describe('cli/score', function () {
     assert.deepEqual([again.code, again.json.done, again.json.skipped], [0, 2, 1]);
     assert.equal(fs.existsSync(at('mixed', 'failures.jsonl')), false);
     assert.deepEqual(contents(at('mixed')).get('rewards.jsonl'), whole.get('rewards.jsonl'));
+  });
+
+  it('refuses to ask for nothing', async () => {
+    const args = [...base, '--input', at('pictures', 'output.jsonl'), '--out', at('nothing')];
+    const ended = await srumJson([...args, '--no-regions', '--no-layout']);
+    assert.deepEqual([ended.code, ended.json.error.code], [1, 'ERR_NOTHING_ASKED']);
+    assert.equal(fs.existsSync(at('nothing')), false);
   });
 
   it('refuses an input without records', async () => {

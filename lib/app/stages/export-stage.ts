@@ -1,7 +1,13 @@
 import fs from 'node:fs';
 import path from 'node:path';
+import { MODEL_FILES } from '../../models/bagel/load.js';
 import { newestCheckpoint } from '../../train/checkpoint.js';
-import { type ExportDtype, type ExportReport, exportModel } from '../../train/export.js';
+import {
+  clearLeftovers,
+  type ExportDtype,
+  type ExportReport,
+  exportModel,
+} from '../../train/export.js';
 import { CheckpointError } from '../../util/errors.js';
 import { resolveModelDir } from './model-session.js';
 
@@ -20,7 +26,8 @@ export interface ExportStageOptions {
 
 /** Turns a checkpoint into a model directory. */
 export async function exportStage(options: ExportStageOptions): Promise<ExportReport> {
-  removeLeftovers(options.out);
+  await clearLeftovers(options.out);
+  checkReplaceable(options);
   return exportModel({
     checkpoint: await findCheckpoint(options.checkpoint),
     base: resolveModelDir(options.model),
@@ -30,6 +37,18 @@ export async function exportStage(options: ExportStageOptions): Promise<ExportRe
     overwrite: options.overwrite,
     signal: options.signal,
     onProgress: options.onProgress,
+  });
+}
+
+/** Nothing but a model directory is ever replaced. @throws CheckpointError */
+function checkReplaceable({ out, overwrite }: ExportStageOptions): void {
+  if (!overwrite || !fs.existsSync(out)) return;
+  const names = fs.statSync(out).isDirectory() ? fs.readdirSync(out) : null;
+  if (names?.length === 0 || names?.includes(MODEL_FILES.llmConfig)) return;
+  throw new CheckpointError('ERR_OUTPUT_EXISTS', 'what is there is no model directory', {
+    file: out,
+    expected: `an empty folder, or one with ${MODEL_FILES.llmConfig}`,
+    hint: 'Choose another directory.',
   });
 }
 
@@ -44,30 +63,4 @@ async function findCheckpoint(folder: string): Promise<string> {
     expected: 'trainer.json in it, or numbered folders',
     hint: 'Give a checkpoint folder or the results folder of `srum train`.',
   });
-}
-
-/** Removes what exports to the same place left when they were killed. */
-function removeLeftovers(out: string): void {
-  const parent = path.dirname(path.resolve(out));
-  const prefix = `.${path.basename(out)}.partial-`;
-  if (!fs.existsSync(parent)) return;
-  for (const name of fs.readdirSync(parent)) {
-    const pid = name.startsWith(prefix)
-      ? Number.parseInt(name.slice(prefix.length), 10)
-      : Number.NaN;
-    if (Number.isNaN(pid) || isRunning(pid)) continue;
-    // An export that was killed while it replaced the old directory must not lose it.
-    const from = path.join(parent, name);
-    if (name.endsWith('-old') && !fs.existsSync(out)) fs.renameSync(from, out);
-    else fs.rmSync(from, { recursive: true, force: true });
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }

@@ -7,8 +7,15 @@ import { readModelConfig } from '../../models/bagel/load.js';
 import { ConfigError, DataError } from '../../util/errors.js';
 import type { StoredItem } from './item-records.js';
 import { itemSeed } from './item-seed.js';
-import { type ItemEvent, runItemStage, type StageItem, type StageReport } from './item-stage.js';
 import {
+  controlsOf,
+  type ItemControls,
+  runItemStage,
+  type StageItem,
+  type StageReport,
+} from './item-stage.js';
+import {
+  checkModelFiles,
   type ModelOptions,
   type ModelSession,
   modelFingerprint,
@@ -16,12 +23,11 @@ import {
   resolveModelDir,
   resolvePlace,
 } from './model-session.js';
-import type { Shard } from './shard.js';
 
 /** The file later stages read. */
 export const OUTPUT_FILE = 'output.jsonl';
 
-export interface GenerateOptions extends ModelOptions {
+export interface GenerateOptions extends ModelOptions, ItemControls {
   prompts: readonly Prompt[];
   out: string;
   seed: number;
@@ -29,11 +35,6 @@ export interface GenerateOptions extends ModelOptions {
   numImages: number;
   /** Sampler and text options under the reference's names. */
   inference: InferenceInput;
-  shard?: Shard;
-  force?: boolean;
-  overwrite?: boolean;
-  signal?: AbortSignal;
-  onItem?: (event: ItemEvent) => void;
   /** Told once when the model is being loaded. */
   onLoad?: () => void;
 }
@@ -55,6 +56,7 @@ export async function generateStage(options: GenerateOptions): Promise<StageRepo
   const model = modelFingerprint(dir);
   const { device, dtype } = resolvePlace(options);
   checkImageSize(settings.image_shapes, dir);
+  checkModelFiles(dir, true);
   let session: ModelSession | null = null;
   try {
     return await runItemStage<Job>({
@@ -64,11 +66,7 @@ export async function generateStage(options: GenerateOptions): Promise<StageRepo
       settings: { ...settings, seed: options.seed, dtype, device: device.split(':')[0] },
       folder: options.out,
       items: jobs(options),
-      shard: options.shard,
-      force: options.force,
-      overwrite: options.overwrite,
-      signal: options.signal,
-      onItem: options.onItem,
+      ...controlsOf(options),
       prepare: () => {
         options.onLoad?.();
         session = openModel({ ...options, model: dir, device, dtype });

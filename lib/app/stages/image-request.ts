@@ -1,9 +1,11 @@
+import path from 'node:path';
 import { encodePng, readImage } from '../../data/images.js';
 import { type InferenceResult, InterleaveInferencer } from '../../generate/inferencer.js';
 import type { InferenceInput } from '../../generate/options.js';
-import { DataError } from '../../util/errors.js';
-import { writeFileAtomic } from '../../util/files.js';
-import { type ModelOptions, openModel } from './model-session.js';
+import { readModelConfig } from '../../models/bagel/load.js';
+import { ConfigError, DataError } from '../../util/errors.js';
+import { AtomicFile, writeFileAtomic } from '../../util/files.js';
+import { checkModelFiles, type ModelOptions, openModel, resolveModelDir } from './model-session.js';
 
 export interface ImageRequestOptions extends ModelOptions {
   image: string;
@@ -47,6 +49,7 @@ export interface Edit {
 
 /** Changes one picture by an instruction and writes the result as PNG. */
 export async function editImage(options: ImageRequestOptions & { out: string }): Promise<Edit> {
+  checkOutput(options.out);
   const { image, text, settings } = await request(options, false);
   if (image === undefined) throw new DataError('ERR_NO_IMAGE', 'the model gave no picture');
   const { image_shapes, ...rest } = settings;
@@ -58,17 +61,32 @@ export async function editImage(options: ImageRequestOptions & { out: string }):
   return { image_file: options.out, width, height, think_output: text ?? null, settings };
 }
 
+/** Finds out before the work whether its result can be written. @throws ConfigError, FileError */
+function checkOutput(out: string): void {
+  if (path.extname(out).toLowerCase() !== '.png') {
+    throw new ConfigError('ERR_OUTPUT_NAME', 'the result is a PNG file and should be named so', {
+      key: 'out',
+      expected: 'a name that ends in .png',
+      found: out,
+    });
+  }
+  new AtomicFile(out).abort();
+}
+
 async function request(
   options: ImageRequestOptions,
   understanding: boolean,
 ): Promise<InferenceResult> {
-  // A picture that cannot be read is found out before a model is loaded.
-  const image = await readImage(options.image);
   if (options.text.trim() === '') {
     throw new DataError('ERR_EMPTY_TEXT', 'the text is empty', {
       expected: understanding ? 'a question' : 'an instruction',
     });
   }
+  // A picture that cannot be read is found out before a model is loaded.
+  const image = await readImage(options.image);
+  const dir = resolveModelDir(options.model);
+  readModelConfig(dir);
+  checkModelFiles(dir, !understanding);
   options.onLoad?.();
   const session = openModel(options);
   try {

@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import path from 'node:path';
+import { Autoencoder } from '../../models/bagel/autoencoder.js';
 import { type Config, headDim, latentDownsample } from '../../models/bagel/config.js';
 import { MODEL_FILES, readModelConfig } from '../../models/bagel/load.js';
 import { MANIFEST_FILE, readManifest } from '../../models/bagel/manifest.js';
@@ -13,7 +14,12 @@ import { findWeights } from '../../models/bagel/weight-files.js';
 import { compareKeys, type KeyReport } from '../../nn/key-report.js';
 import { openSafetensors } from '../../torch/index.js';
 import { readJsonFile } from '../../util/jsonl.js';
-import { imageTransforms, modelFingerprint, resolveModelDir } from './model-session.js';
+import {
+  imageTransforms,
+  missingFiles,
+  modelFingerprint,
+  resolveModelDir,
+} from './model-session.js';
 
 /** A stored tensor. */
 export interface TensorEntry {
@@ -35,7 +41,11 @@ export interface ModelReport {
   /** Stored values by dtype. */
   dtypes: Record<string, number>;
   keys: KeyReport;
-  /** Whether the weights can be loaded. */
+  /** The same for the autoencoder; null when there is none. */
+  autoencoder_keys: KeyReport | null;
+  /** Files without which some commands do not work. */
+  missing_files: Array<{ part: string; expected: string }>;
+  /** Whether the weights, the autoencoder's included, can be loaded. */
   loadable: boolean;
   files: Array<{ name: string; bytes: number }>;
   memory: MemoryEstimate;
@@ -87,9 +97,14 @@ export function inspectModel(model: string): ModelReport {
     dtypes[dtype] = (dtypes[dtype] ?? 0) + count;
     total += count;
   }
+  let vaeKeys: KeyReport | null = null;
   const vae = path.join(dir, MODEL_FILES.vae);
   if (fs.existsSync(vae)) {
     const stored = storedTensors(vae);
+    const found = new Map(stored.map(({ key, shape }) => [key, shape]));
+    const wanted = new Autoencoder(config.vae).stateDict();
+    const shapesOf = new Map([...wanted].map(([key, { shape }]) => [key, shape]));
+    vaeKeys = compareKeys(shapesOf, found);
     parameters.autoencoder = stored.reduce((sum, { shape }) => sum + product(shape), 0);
   }
   const { llm } = config;
@@ -108,7 +123,9 @@ export function inspectModel(model: string): ModelReport {
     parameters,
     dtypes,
     keys,
-    loadable: keys.missing.length + keys.unexpected.length + keys.misshapen.length === 0,
+    autoencoder_keys: vaeKeys,
+    missing_files: missingFiles(dir).map(({ part, expected }) => ({ part, expected })),
+    loadable: fits(keys) && (vaeKeys === null || fits(vaeKeys)),
     files: modelFiles(dir),
     memory: {
       weights_bfloat16: 2 * total + 4 * (parameters.autoencoder ?? 0),
@@ -119,6 +136,10 @@ export function inspectModel(model: string): ModelReport {
     },
     tensors,
   };
+}
+
+function fits({ missing, unexpected, misshapen }: KeyReport): boolean {
+  return missing.length + unexpected.length + misshapen.length === 0;
 }
 
 /** A convolution's patch embedding is stored with four axes and used as a matrix. */

@@ -1,10 +1,11 @@
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { DataError, SrumError } from '../../util/errors.js';
 import { fileError, makeFolder, removeFile, writeFileAtomic } from '../../util/files.js';
 import { jsonLine, readJsonFile, writeJsonl } from '../../util/jsonl.js';
+import { sha256 } from '../../util/sha256.js';
+import { RECORDS_FOLDER } from './run-folder.js';
 
 /** A file that belongs to an item. */
 export interface ItemFile {
@@ -42,7 +43,7 @@ export class ItemRecords {
 
   constructor(folder: string) {
     this.folder = folder;
-    this.#records = path.join(folder, 'records');
+    this.#records = path.join(folder, RECORDS_FOLDER);
     this.#failures = path.join(folder, 'failures');
     makeFolder(this.#records);
   }
@@ -70,13 +71,27 @@ export class ItemRecords {
     const known: StoredItem['files'] = {};
     for (const { name, data } of files) {
       writeFileAtomic(path.join(this.folder, name), data);
-      const sha256 = createHash('sha256').update(data).digest('hex');
-      known[name] = { bytes: data.byteLength, sha256 };
+      known[name] = { bytes: data.byteLength, sha256: sha256(data) };
     }
     const { key, item_hash, order, record } = item;
     const text = jsonLine({ key, item_hash, order, files: known, record });
     writeFileAtomic(this.#file(this.#records, key), `${text}\n`);
     removeFile(this.#file(this.#failures, key));
+  }
+
+  /** Takes back the record of an item that has to be made again, lest a view shows the old one. */
+  forget(key: string): void {
+    removeFile(this.#file(this.#records, key));
+  }
+
+  /** Removes every record and failure with the files they speak of. @throws FileError */
+  clear(): void {
+    for (const { key, files } of this.all()) {
+      for (const name of Object.keys(files)) removeFile(path.join(this.folder, name));
+      this.forget(key);
+    }
+    for (const name of this.#names(this.#records)) removeFile(path.join(this.#records, name));
+    for (const name of this.#names(this.#failures)) removeFile(path.join(this.#failures, name));
   }
 
   /** Notes why an item could not be made. @throws FileError */

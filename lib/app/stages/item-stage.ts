@@ -37,24 +37,39 @@ export interface ItemEvent {
   reason?: string;
 }
 
-export interface ItemStageOptions<T> extends RunSettings {
-  folder: string;
-  items: ReadonlyArray<StageItem<T>>;
-  rejected?: readonly RejectedInput[];
+/** How a caller steers the work of any stage. */
+export interface ItemControls {
   shard?: Shard;
   /** Take over a folder that was made with other settings; its items are made again. */
   force?: boolean;
   /** Make finished items again. */
   overwrite?: boolean;
+  /**
+   * Leave items out of the views that an earlier run with other inputs made in this folder. Not for
+   * stages that are shared out or worked on piece by piece.
+   */
+  only_inputs?: boolean;
+  /** Stops after the item at hand. */
+  signal?: AbortSignal;
+  onItem?: (event: ItemEvent) => void;
+}
+
+/** The controls alone, out of a stage's own options. */
+export function controlsOf(options: ItemControls): ItemControls {
+  const { shard, force, overwrite, only_inputs, signal, onItem } = options;
+  return { shard, force, overwrite, only_inputs, signal, onItem };
+}
+
+export interface ItemStageOptions<T> extends RunSettings, ItemControls {
+  folder: string;
+  items: ReadonlyArray<StageItem<T>>;
+  rejected?: readonly RejectedInput[];
   /** Called once before the first item that has to be worked on; loads models. */
   prepare?: () => void | Promise<void>;
   /** Makes one item. What it throws becomes the item's failure; nothing is left of it. */
   work: (item: StageItem<T>) => Promise<ItemResult>;
   /** The line-oriented files of the stage. */
   views: (items: StoredItem[]) => Array<{ file: string; records: unknown[] }>;
-  /** Stops after the item at hand. */
-  signal?: AbortSignal;
-  onItem?: (event: ItemEvent) => void;
 }
 
 /** The balance of a stage: `inputs = done + skipped + failed + remaining`. */
@@ -85,8 +100,8 @@ export async function runItemStage<T>(options: ItemStageOptions<T>): Promise<Sta
   const { stage, stage_version, model, settings, signal } = options;
   checkKeys(options.items);
   const run = { stage, stage_version, model, settings };
-  const settingsHash = openRunFolder(options.folder, run, options.force);
   const records = new ItemRecords(options.folder);
+  const settingsHash = openRunFolder(options.folder, run, options.force, () => records.clear());
   for (const folder of records.folders) removeStaleTempFiles(folder);
   const { rank, world } = options.shard ?? { rank: 0, world: 1 };
   const items = options.items.filter((_, i) => i % world === rank);
@@ -127,6 +142,7 @@ export async function runItemStage<T>(options: ItemStageOptions<T>): Promise<Sta
     }
     if (!prepared) await options.prepare?.();
     prepared = true;
+    if (!options.overwrite) records.forget(item.key);
     let result: ItemResult;
     try {
       result = await options.work(item);
@@ -143,7 +159,10 @@ export async function runItemStage<T>(options: ItemStageOptions<T>): Promise<Sta
     await new Promise((resolve) => setImmediate(resolve));
   }
   report.interrupted = report.remaining > 0;
-  records.writeViews(options.views);
+  const keys = new Set(options.items.map(({ key }) => key));
+  records.writeViews((all) =>
+    options.views(options.only_inputs ? all.filter(({ key }) => keys.has(key)) : all),
+  );
   return report;
 }
 

@@ -101,6 +101,7 @@ function drawRound(options: LoopOptions, round: number, model: string): Promise<
   return generateStage({
     ...options,
     model,
+    only_inputs: true,
     out: roundFolder(options.out, round, 'generate'),
   });
 }
@@ -126,6 +127,7 @@ async function oneRound(options: LoopOptions, round: number, model: string): Pro
     threads: options.threads,
     input: path.join(place('generate'), OUTPUT_FILE),
     out: place('score'),
+    only_inputs: true,
     seed: options.seed,
     settings: options.scoring,
     force: options.force,

@@ -42,12 +42,59 @@ export function resolveModelDir(model: string): string {
   return dir;
 }
 
-/** The device and precision that will be used. @throws ConfigError for a CUDA device that is not there. */
+/**
+ * Finds out before anything is loaded or begun whether a model directory lacks files.
+ *
+ * @param drawing whether pictures will be drawn, which takes the autoencoder.
+ * @throws CheckpointError naming the file.
+ */
+export function checkModelFiles(dir: string, drawing: boolean): void {
+  const [missing] = missingFiles(dir).filter(({ part }) => drawing || part !== 'autoencoder');
+  if (missing === undefined) return;
+  const { code, part, expected } = missing;
+  throw new CheckpointError(code, `the model directory has no ${part}`, {
+    file: dir,
+    expected,
+    hint: 'Copy the missing files of the released model, or download the whole directory again.',
+  });
+}
+
+/** Parts of a model directory besides configuration and weights that are not there. */
+export function missingFiles(
+  dir: string,
+): Array<{ code: string; part: 'autoencoder' | 'tokenizer'; expected: string }> {
+  const has = (name: string): boolean => fs.existsSync(path.join(dir, name));
+  const missing: ReturnType<typeof missingFiles> = [];
+  if (!has(MODEL_FILES.vae)) {
+    missing.push({ code: 'ERR_NO_VAE', part: 'autoencoder', expected: MODEL_FILES.vae });
+  }
+  if (!has('tokenizer.json') && !(has('vocab.json') && has('merges.txt'))) {
+    const expected = 'tokenizer.json, or vocab.json and merges.txt';
+    missing.push({ code: 'ERR_NO_TOKENIZER', part: 'tokenizer', expected });
+  }
+  return missing;
+}
+
+/** @throws ConfigError for a name that is no device. */
+export function checkDevice(device: string): string {
+  if (/^(cpu|cuda(:\d+)?)$/.test(device)) return device;
+  throw new ConfigError('ERR_DEVICE', 'there is no such kind of device', {
+    key: 'device',
+    expected: 'cpu, cuda or cuda:N',
+    found: device,
+  });
+}
+
+/**
+ * The device and precision that will be used.
+ *
+ * @throws ConfigError for a name that is no device and for a CUDA device that is not there.
+ */
 export function resolvePlace(options: Pick<ModelOptions, 'device' | 'dtype'>): {
   device: string;
   dtype: DType;
 } {
-  const device = options.device ?? (cudaAvailable() ? 'cuda' : 'cpu');
+  const device = checkDevice(options.device ?? (cudaAvailable() ? 'cuda' : 'cpu'));
   if (device.startsWith('cuda') && !cudaAvailable()) {
     throw new ConfigError('ERR_NO_CUDA', 'there is no CUDA device', {
       key: 'device',

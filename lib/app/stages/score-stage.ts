@@ -1,31 +1,33 @@
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { type GenerationRecord, readGenerationRecords } from '../../data/generation-record.js';
 import { imagePath } from '../../data/image-folder.js';
 import { readImage } from '../../data/images.js';
+import { GLOBAL_REWARD_NAME } from '../../data/rewards.js';
 import { BagelJudgeModel } from '../../reward/bagel-judge-model.js';
 import { Judge, type JudgeOptions, type RawRewardRecord } from '../../reward/judge.js';
 import { promptVersion } from '../../reward/judge-prompts.js';
 import { BoxesProposer } from '../../reward/propose.js';
-import { GLOBAL_REWARD_NAME } from '../../reward/reward-map.js';
 import { TokenVocabulary } from '../../reward/token-vocabulary.js';
 import {
   formatTrainingRecord,
   type RawInput,
   type TrainingRecord,
 } from '../../reward/training-record.js';
-import { DataError } from '../../util/errors.js';
+import { ConfigError, DataError } from '../../util/errors.js';
+import { sha256 } from '../../util/sha256.js';
 import type { StoredItem } from './item-records.js';
 import { itemSeed } from './item-seed.js';
 import {
-  type ItemEvent,
+  controlsOf,
+  type ItemControls,
   type RejectedInput,
   runItemStage,
   type StageItem,
   type StageReport,
 } from './item-stage.js';
 import {
+  checkModelFiles,
   type ModelOptions,
   type ModelSession,
   modelFingerprint,
@@ -33,7 +35,6 @@ import {
   resolveModelDir,
   resolvePlace,
 } from './model-session.js';
-import type { Shard } from './shard.js';
 
 /** Everything the judge said, one record per picture. */
 export const RAW_REWARDS_FILE = 'rewards_raw.jsonl';
@@ -62,7 +63,7 @@ export interface ScoreSettings
   dropZeroGlobal?: boolean;
 }
 
-export interface ScoreOptions extends ModelOptions {
+export interface ScoreOptions extends ModelOptions, ItemControls {
   /** The `output.jsonl` of a generation. */
   input: string;
   /** Folder of the pictures; default: that of `input`. */
@@ -71,11 +72,6 @@ export interface ScoreOptions extends ModelOptions {
   seed: number;
   limit?: number;
   settings: ScoreSettings;
-  shard?: Shard;
-  force?: boolean;
-  overwrite?: boolean;
-  signal?: AbortSignal;
-  onItem?: (event: ItemEvent) => void;
   onLoad?: () => void;
 }
 
@@ -101,6 +97,13 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
   const dir = resolveModelDir(options.model);
   const { device, dtype } = resolvePlace(options);
   const { maxRegions, doSample, textTemperature, dropZeroGlobal, ...asked } = options.settings;
+  if (asked.regions === false && asked.layout === false) {
+    throw new ConfigError('ERR_NOTHING_ASKED', 'neither regions nor the layout shall be scored', {
+      expected: 'at least one of the two',
+    });
+  }
+  const model = modelFingerprint(dir);
+  checkModelFiles(dir, false);
   const { items, rejected } = readJobs(options);
   const proposer = new BoxesProposer({ maxRegions });
   let session: ModelSession | null = null;
@@ -110,7 +113,7 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
     const report = await runItemStage<Job>({
       stage: 'score',
       stage_version: 1,
-      model: modelFingerprint(dir),
+      model,
       settings: {
         ...asked,
         proposer: proposer.name,
@@ -125,11 +128,7 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
       folder: options.out,
       items,
       rejected,
-      shard: options.shard,
-      force: options.force,
-      overwrite: options.overwrite,
-      signal: options.signal,
-      onItem: options.onItem,
+      ...controlsOf(options),
       prepare: () => {
         options.onLoad?.();
         session = openModel({ ...options, model: dir, device, dtype });
@@ -218,7 +217,7 @@ function readJobs(options: ScoreOptions): {
 /** Hash of a picture's file, so that one that was drawn again is scored again; null when it is missing. */
 function contentHash(file: string): string | null {
   try {
-    return createHash('sha256').update(fs.readFileSync(file)).digest('hex');
+    return sha256(fs.readFileSync(file));
   } catch {
     // Why it cannot be read is told when the item is worked on.
     return null;

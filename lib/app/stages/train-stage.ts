@@ -101,7 +101,9 @@ export function recipeOf(options: TrainOptions): Recipe {
     const source = { jsonl_path: rewards, image_dirs: { good: folder, bad: folder } };
     overrides.dataset_info = { regional_reward: { [REWARDS_NAME]: source } };
   }
-  return loadRecipe(options.recipe, overrides);
+  const recipe = loadRecipe(options.recipe, overrides);
+  resolvePlace({ device: recipe.device });
+  return recipe;
 }
 
 /** Hash of everything a finished run depends on. */

@@ -120,6 +120,43 @@ describe('app/stages/item-stage', () => {
     assert.deepEqual(forced.worked, [1]);
   });
 
+  it('names only settings that differ, and takes over a folder in which nothing was made', async () => {
+    const settings = { factor: 2, left_out: undefined };
+    await stage([1], { settings }).run();
+    const other = stage([1], { settings: { ...settings, factor: 3, also: undefined } });
+    await assert.rejects(other.run(), (error: unknown) => {
+      assert.equal((error as ConfigError).details.key, 'factor');
+      return true;
+    });
+    const fails = { work: () => Promise.reject(new DataError('ERR_TEST', 'no')) };
+    const folder = path.join(dir, 'nothing');
+    await stage([1], { ...fails, folder }).run();
+    const next = stage([1], { folder, settings: { factor: 3 } });
+    assert.equal((await next.run()).done, 1);
+  });
+
+  it('shows nothing that was made with other settings or from another input', async () => {
+    await stage([1, 2]).run();
+    await stage([1], { settings: { factor: 3 }, force: true }).run();
+    assert.equal(view().trim().split('\n').length, 1, 'the other item has the old settings');
+    assert.equal(fs.existsSync(file('n2.txt')), false);
+    const changed = [{ key: 'n1', order: [1], identity: () => ({ value: 9 }), value: 9 }];
+    const fails = { work: () => Promise.reject(new DataError('ERR_TEST', 'no')) };
+    const now = { items: changed, settings: { factor: 3 }, ...fails };
+    assert.equal((await stage([], now).run()).failed, 1);
+    assert.equal(view(), '', 'the old result belongs to the old input');
+  });
+
+  it('keeps other inputs’ items in the view, unless told to leave them out', async () => {
+    await stage([1, 2, 3]).run();
+    await stage([2]).run();
+    assert.equal(view().trim().split('\n').length, 3);
+    await stage([2], { only_inputs: true }).run();
+    assert.equal(JSON.parse(view()).value, 2);
+    await stage([1, 2, 3]).run();
+    assert.equal(view().trim().split('\n').length, 3, 'nothing was lost');
+  });
+
   it('stops after the item at hand', async () => {
     const controller = new AbortController();
     const stopped = stage([1, 2, 3], {
