@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { DataError } from '../util/errors.js';
-import { inspectJson } from '../util/json-values.js';
 import { type JsonlResult, readJsonl } from '../util/jsonl.js';
+import { faultDetails, schemaFaults } from '../util/schema-faults.js';
 
 const schema = z.looseObject({
   prompt_id: z.union([z.int().min(0), z.string().min(1)]),
@@ -20,11 +20,8 @@ export type GenerationRecord = z.output<typeof schema>;
 export function parseGenerationRecord(value: unknown): GenerationRecord {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
   throw new DataError('ERR_GENERATION_RECORD', 'a generation record is unusable', {
-    key: issue.path.join('.') || undefined,
-    expected: issue.message,
-    found: inspectJson(value, issue.path),
+    ...faultDetails(schemaFaults(parsed.error, value)[0]),
   });
 }
 

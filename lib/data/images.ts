@@ -75,6 +75,9 @@ function failure(name: string, error: unknown): ImageError {
 /** Names libvips gives to grey images of 8 and 16 bits. */
 const GREY_SPACES = new Set(['b-w', 'grey16']);
 
+/** Formats of pixels, under sharp's names; AVIF is `heif` there. Drawings have no pixels of their own. */
+const RASTER_FORMATS: ReadonlySet<string> = new Set(['png', 'jpeg', 'webp', 'gif', 'tiff', 'heif']);
+
 /** Options of `decodeImage`. */
 export interface DecodeOptions {
   /** Name used in errors; the path, where there is one. */
@@ -94,7 +97,8 @@ function losesAlpha(png: PngHeader | null, channels: number): boolean {
  * channel (grey with alpha excepted: its alpha is dropped) or declared transparency are put over
  * white; no EXIF rotation; no colour management; the first frame of animations.
  *
- * @throws ImageError naming the image when it is truncated, damaged or of an unknown format.
+ * @throws ImageError naming the image when it is truncated, damaged, of an unknown format or of
+ * one that holds no raster picture (SVG).
  */
 export async function decodeImage(
   bytes: Uint8Array,
@@ -112,6 +116,13 @@ export async function decodeImage(
         limitInputPixels: options.maxPixels ?? 0x3fff * 0x3fff,
       });
     const meta = await open().metadata();
+    if (!RASTER_FORMATS.has(meta.format ?? '')) {
+      throw new ImageError('ERR_IMAGE_FORMAT', 'the file is no raster picture', {
+        file: name,
+        expected: 'PNG, JPEG, WebP, GIF, TIFF or AVIF',
+        found: meta.format,
+      });
+    }
     if (meta.space === 'cmyk') {
       const cmyk = await open()
         .pipelineColourspace('cmyk')

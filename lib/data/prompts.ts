@@ -15,7 +15,9 @@ export interface Prompt {
   original_index: number;
 }
 
-const ID_RULE = 'a whole number from 0, or a text without path separators';
+/** Bytes of an id in a file name; file systems end at 255, and endings and temporary names need some. */
+const MAX_ID_BYTES = 200;
+const ID_RULE = `a whole number from 0, or a text without path separators of at most ${MAX_ID_BYTES} bytes`;
 /** A fault of a prompt list: where it is and what should be there. */
 interface Fault {
   key: string;
@@ -27,8 +29,8 @@ interface Fault {
 
 function isUsableId(id: unknown): id is number | string {
   if (typeof id === 'number') return Number.isSafeInteger(id) && id >= 0;
-  if (typeof id !== 'string' || id.trim() !== id || id.length === 0 || id.length > 200)
-    return false;
+  if (typeof id !== 'string' || id.trim() !== id || id.length === 0) return false;
+  if (Buffer.byteLength(id, 'utf8') > MAX_ID_BYTES) return false;
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
   return id !== '.' && id !== '..' && !/[/\\\u0000-\u001f]/.test(id);
 }
@@ -148,7 +150,7 @@ function readTextPrompts(file: string): Prompt[] {
  * `Category`, `Question_id`), the same objects one a line (`.jsonl`), or one prompt a line (`.txt`).
  *
  * @throws FileError when the file cannot be read; DataError for empty lists, empty prompts, duplicate
- * ids, ids that cannot name a file, and wrong types.
+ * ids, ids that cannot name a file, wrong types, and text that is not UTF-8.
  */
 export function readPrompts(file: string): Prompt[] {
   switch (path.extname(file).toLowerCase()) {

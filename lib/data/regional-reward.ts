@@ -68,6 +68,7 @@ export interface RegionalRewardReport {
   lines: JsonlProblem[];
   /** Records that failed when they were asked for (missing image, unusable score, ...). */
   records: Array<{ line: number; reason: string }>;
+  /** Regions of the records used so far; each record counts once, however often it is used. */
   regionsSkipped: number;
   regionsCut: number;
   scoresOutOfRange: number;
@@ -82,6 +83,8 @@ export class RegionalRewardDataset {
   readonly name: string;
   readonly report: RegionalRewardReport;
   readonly #options: RegionalRewardOptions;
+  /** Lines whose regions are in the report already. */
+  readonly #counted = new Set<number>();
   readonly #records: Array<{ line: number; value: RewardRecord }>;
 
   /**
@@ -205,12 +208,16 @@ export class RegionalRewardDataset {
         : (frameOf(record) ?? { width: saved.width, height: saved.height });
     const built = this.#options.buildMap(record.vlm_rewards, transformed, frame);
     const { skipped = [], cut = [], outOfRange = 0 } = built;
-    this.report.regionsSkipped += skipped.length;
-    this.report.regionsCut += cut.length;
-    this.report.scoresOutOfRange += outOfRange;
-    for (const { index, reason } of [...skipped, ...cut]) {
-      if (this.report.regions.length >= MAX_REGION_EXAMPLES) break;
-      this.report.regions.push({ line, index, reason });
+    // Every epoch uses a record again; its regions are the same.
+    if (!this.#counted.has(line)) {
+      this.#counted.add(line);
+      this.report.regionsSkipped += skipped.length;
+      this.report.regionsCut += cut.length;
+      this.report.scoresOutOfRange += outOfRange;
+      for (const { index, reason } of [...skipped, ...cut]) {
+        if (this.report.regions.length >= MAX_REGION_EXAMPLES) break;
+        this.report.regions.push({ line, index, reason });
+      }
     }
     return { width: built.width, height: built.height, data: built.data };
   }

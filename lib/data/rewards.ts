@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { DataError } from '../util/errors.js';
-import { inspectJson } from '../util/json-values.js';
 import { type JsonlResult, readJsonl } from '../util/jsonl.js';
+import { faultDetails, keyText, schemaFaults } from '../util/schema-faults.js';
 
 /** Name under which the score of the whole layout stands among the regional rewards of a record. */
 export const GLOBAL_REWARD_NAME = 'global_layout_reward';
@@ -65,17 +65,10 @@ const entrySchema = z.looseObject({
 /** The layout entry needs no box. */
 const layoutSchema = entrySchema.extend({ bbox: entrySchema.shape.bbox.optional() });
 
-function dotted(parts: ReadonlyArray<PropertyKey>): string {
-  return parts.reduce<string>((out, part) => {
-    if (typeof part === 'number') return `${out}[${part}]`;
-    return out === '' ? String(part) : `${out}.${String(part)}`;
-  }, '');
-}
-
 function zodProblems(error: z.ZodError, prefix: PropertyKey[], value: unknown): RewardProblem[] {
-  return error.issues.map((issue) => ({
-    key: dotted([...prefix, ...issue.path]),
-    reason: `${issue.message} (found ${inspectJson(value, issue.path)})`,
+  return schemaFaults(error, value).map(({ path, expected, found }) => ({
+    key: keyText([...prefix, ...path]),
+    reason: `expected ${expected}, found ${found}`,
   }));
 }
 
@@ -87,10 +80,8 @@ function zodProblems(error: z.ZodError, prefix: PropertyKey[], value: unknown): 
 export function parseRewardRecord(value: unknown): RewardRecord {
   const parsed = recordSchema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const [first] = zodProblems(parsed.error, [], value);
   throw new DataError('ERR_REWARD_RECORD', 'a reward record is unusable', {
-    key: first.key,
-    found: first.reason,
+    ...faultDetails(schemaFaults(parsed.error, value)[0]),
   });
 }
 
@@ -112,10 +103,10 @@ function entryProblems(value: unknown, index: number, frame: FrameSize | null): 
   const { score, bbox } = parsed.data;
   if (Math.abs(score) > 1) {
     const reason = `the score is outside [-1, 1] (${score})`;
-    problems.push({ key: dotted([...place, 'score']), reason });
+    problems.push({ key: keyText([...place, 'score']), reason });
   }
   const reason = bbox === undefined ? null : boxProblem(bbox, frame);
-  if (reason !== null) problems.push({ key: dotted([...place, 'bbox']), reason });
+  if (reason !== null) problems.push({ key: keyText([...place, 'bbox']), reason });
   return problems;
 }
 

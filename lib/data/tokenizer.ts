@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { CheckpointError, DataError, messageOf } from '../util/errors.js';
 import { readTextFile } from '../util/files.js';
 import { readJsonFile } from '../util/jsonl.js';
+import { schemaFaults } from '../util/schema-faults.js';
 import {
   type AddedTokenJson,
   byteLevelTokenizerJson,
@@ -80,13 +81,9 @@ export class BpeTokenizer implements Tokenizer {
     this.#file = file;
     const parsed = tokenizerSchema.safeParse(json);
     if (!parsed.success) {
-      const [issue] = parsed.error.issues;
-      throw unusable(
-        file,
-        'the tokenizer has an unknown form',
-        issue.message,
-        issue.path.join('.'),
-      );
+      const [{ key, expected, found }] = schemaFaults(parsed.error, json);
+      const reason = `expected ${expected}, found ${found}`;
+      throw unusable(file, 'the tokenizer has an unknown form', reason, key);
     }
     const { added_tokens: added, model } = parsed.data;
     const controls = added.filter(isControl);

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { DataError } from '../util/errors.js';
-import { inspectJson } from '../util/json-values.js';
+import { faultDetails, schemaFaults } from '../util/schema-faults.js';
 import { imagePath } from './image-folder.js';
 import { readImage } from './images.js';
 import type { PlanItem, Sample, SampleSource } from './sample.js';
@@ -20,11 +20,8 @@ export type VlmRecord = z.output<typeof schema>;
 export function parseVlmRecord(value: unknown): VlmRecord {
   const parsed = schema.safeParse(value);
   if (!parsed.success) {
-    const [issue] = parsed.error.issues;
     throw new DataError('ERR_VLM_RECORD', 'a conversation record is unusable', {
-      key: issue.path.join('.') || undefined,
-      expected: issue.message,
-      found: inspectJson(value, issue.path),
+      ...faultDetails(schemaFaults(parsed.error, value)[0]),
     });
   }
   if (parsed.data.video !== undefined) {

@@ -152,11 +152,11 @@ export function prefillVae(
 ): GenerationContext {
   const { vae, model } = g;
   if (!vae) {
-    throw new ConfigError('generate.no_autoencoder', 'this needs the autoencoder (ae.safetensors)');
+    throw new ConfigError('ERR_NO_AUTOENCODER', 'this needs the autoencoder (ae.safetensors)');
   }
   if (posterior.length !== images.length) {
     throw new DataError(
-      'data.posterior_noise',
+      'ERR_POSTERIOR_NOISE',
       'one source of posterior noise per image is needed',
       {
         expected: String(images.length),
@@ -200,7 +200,7 @@ export function prefillVae(
 /** (height, width) of a `[3, H, W]` image. */
 function sizeOf(image: Tensor): [number, number] {
   if (image.ndim !== 3 || image.shape[0] !== 3) {
-    throw new DataError('data.image_tensor', 'an image must be [3, height, width]', {
+    throw new DataError('ERR_IMAGE_TENSOR', 'an image must be [3, height, width]', {
       found: `[${image.shape.join(', ')}]`,
     });
   }

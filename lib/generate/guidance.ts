@@ -34,7 +34,7 @@ const tiny = 1e-8;
 /** @throws ConfigError for a name that is not one of {@link renormTypes}. */
 export function parseRenormType(name: string): RenormType {
   if ((renormTypes as readonly string[]).includes(name)) return name as RenormType;
-  throw new ConfigError('config.cfg_renorm_type', 'unknown renormalisation', {
+  throw new ConfigError('ERR_CFG_RENORM_TYPE', 'unknown renormalisation', {
     key: 'cfg_renorm_type',
     expected: renormTypes.join(', '),
     found: name,

@@ -196,10 +196,7 @@ class Run {
   async draw(): Promise<InferenceResult[]> {
     const { vae, model, special } = this.#parts;
     if (!vae) {
-      throw new ConfigError(
-        'generate.no_autoencoder',
-        'drawing needs the autoencoder (ae.safetensors)',
-      );
+      throw new ConfigError('ERR_NO_AUTOENCODER', 'drawing needs the autoencoder (ae.safetensors)');
     }
     const thoughts = this.#options.think ? await this.#think() : undefined;
     const latents = await generateImage(
@@ -352,7 +349,7 @@ export function decodeLatent(
 ): RgbImage {
   const { vae, model } = g;
   if (!vae) {
-    throw new ConfigError('generate.no_autoencoder', 'this needs the autoencoder (ae.safetensors)');
+    throw new ConfigError('ERR_NO_AUTOENCODER', 'this needs the autoencoder (ae.safetensors)');
   }
   const cell = latentDownsample(model.config);
   const data = noGrad(() =>
@@ -381,11 +378,11 @@ function commonForm(requests: ReadonlyArray<readonly Piece[]>): Array<'text' | '
     pieces.map((piece) => (typeof piece === 'string' ? 'text' : 'image')),
   );
   if (forms.length === 0 || forms[0].length === 0) {
-    throw new DataError('data.empty_request', 'a request needs a text or an image');
+    throw new DataError('ERR_EMPTY_REQUEST', 'a request needs a text or an image');
   }
   const other = forms.find((form) => form.join() !== forms[0].join());
   if (other) {
-    throw new DataError('data.mixed_batch', 'requests of a batch must have the same form', {
+    throw new DataError('ERR_MIXED_BATCH', 'requests of a batch must have the same form', {
       expected: forms[0].join(', '),
       found: other.join(', '),
     });
@@ -396,7 +393,7 @@ function commonForm(requests: ReadonlyArray<readonly Piece[]>): Array<'text' | '
 function seedsOf(count: number, call: InferenceCall): ReadonlyArray<number | bigint> {
   const seeds = call.seeds ?? new Array<number>(count).fill(0);
   if (seeds.length === count) return seeds;
-  throw new DataError('data.seeds', 'one seed per request is needed', {
+  throw new DataError('ERR_SEEDS', 'one seed per request is needed', {
     expected: String(count),
     found: String(seeds.length),
   });

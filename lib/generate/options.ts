@@ -80,7 +80,7 @@ export function resolveOptions(input: InferenceInput, hasImage: boolean): Infere
   for (const key of Object.keys(given)) {
     if (given[key] === undefined) delete given[key];
     else if (!known.has(key)) {
-      throw new ConfigError('config.unknown_option', 'unknown generation option', {
+      throw new ConfigError('ERR_UNKNOWN_OPTION', 'unknown generation option', {
         key,
         expected: [...known].join(', '),
       });
@@ -93,7 +93,7 @@ export function resolveOptions(input: InferenceInput, hasImage: boolean): Infere
     options.image_shapes.length !== 2 ||
     ![height, width].every((n) => Number.isInteger(n) && n > 0)
   ) {
-    throw new ConfigError('config.image_shapes', 'an image size is (height, width) in pixels', {
+    throw new ConfigError('ERR_IMAGE_SHAPES', 'an image size is (height, width) in pixels', {
       key: 'image_shapes',
       expected: 'two positive whole numbers',
       found: JSON.stringify(options.image_shapes),

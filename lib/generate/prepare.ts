@@ -91,7 +91,7 @@ function pushRange(list: number[], from: number, count: number): void {
 
 function checkBatch(context: ContextLengths, found: number, what: string): void {
   if (found === context.kvLens.length) return;
-  throw new DataError('data.batch', `one ${what} per sequence of the context is needed`, {
+  throw new DataError('ERR_BATCH', `one ${what} per sequence of the context is needed`, {
     expected: String(context.kvLens.length),
     found: String(found),
   });
@@ -215,13 +215,13 @@ function cellsOf([height, width]: readonly [number, number], grid: CellGrid): [n
   const rows = height / grid.cell;
   const columns = width / grid.cell;
   if (!Number.isInteger(rows) || !Number.isInteger(columns) || rows < 1 || columns < 1) {
-    throw new DataError('data.image_size', 'image sides must be multiples of the cell size', {
+    throw new DataError('ERR_IMAGE_SIZE', 'image sides must be multiples of the cell size', {
       expected: `multiples of ${grid.cell} pixels`,
       found: `${height} x ${width} (height x width)`,
     });
   }
   if (!grid.interpolate && Math.max(rows, columns) > grid.maxPerSide) {
-    throw new DataError('data.image_size', 'image is larger than the position table', {
+    throw new DataError('ERR_IMAGE_SIZE', 'image is larger than the position table', {
       key: grid.limit,
       expected: `at most ${grid.maxPerSide * grid.cell} pixels a side`,
       found: `${height} x ${width} (height x width)`,
@@ -306,13 +306,9 @@ export function prepareVaeLatentCfg(
  */
 export function prepareStartTokens(context: ContextLengths, special: SpecialTokens): PreparedStart {
   if (context.kvLens.length === 0 || context.kvLens.some((n) => n === 0)) {
-    throw new ConfigError(
-      'generate.empty_context',
-      'text cannot be decoded from an empty context',
-      {
-        hint: 'Prefill a prompt or an image first',
-      },
-    );
+    throw new ConfigError('ERR_EMPTY_CONTEXT', 'text cannot be decoded from an empty context', {
+      hint: 'Prefill a prompt or an image first',
+    });
   }
   return {
     packed_start_tokens: context.kvLens.map(() => special.bos_token_id),

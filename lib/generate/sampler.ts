@@ -155,11 +155,9 @@ export async function generateImage(
     }
     return scope(() => {
       if (!ops.isfinite(state.x).all().item()) {
-        throw new NumericError(
-          'generate.not_finite',
-          'the sampler left the range of finite numbers',
-          { hint: 'Check the weights, and the dtype if it is float16' },
-        );
+        throw new NumericError('ERR_NOT_FINITE', 'the sampler left the range of finite numbers', {
+          hint: 'Check the weights, and the dtype if it is float16',
+        });
       }
       return state.x.split(spans, 0).map((part) => part.clone());
     });
@@ -175,7 +173,7 @@ function requireContexts(request: GenerateImageRequest): void {
   const check = (name: 'contextWithoutText' | 'contextWithoutImage', key: string): void => {
     const found = request[name]?.kvLens.length;
     if (found === batch) return;
-    throw new ConfigError('generate.missing_context', `${key} above 1 needs ${name}`, {
+    throw new ConfigError('ERR_MISSING_CONTEXT', `${key} above 1 needs ${name}`, {
       expected: `a context of ${batch} sequences`,
       found: found === undefined ? 'none' : `${found} sequences`,
     });
@@ -196,7 +194,7 @@ function startNoise(
   if (Array.isArray(noise)) {
     const generators = noise as readonly Generator[];
     if (generators.length !== spans.length) {
-      throw new DataError('data.noise', 'one generator per image is needed', {
+      throw new DataError('ERR_NOISE', 'one generator per image is needed', {
         expected: String(spans.length),
         found: String(generators.length),
       });
@@ -208,7 +206,7 @@ function startNoise(
   }
   const given = noise as Tensor;
   if (given.ndim !== 2 || given.shape[0] !== total || given.shape[1] !== width) {
-    throw new DataError('data.noise', 'start noise has a wrong shape', {
+    throw new DataError('ERR_NOISE', 'start noise has a wrong shape', {
       expected: `[${total}, ${width}]`,
       found: `[${given.shape.join(', ')}]`,
     });

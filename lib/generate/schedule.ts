@@ -18,14 +18,14 @@ export interface SamplerSchedule {
  */
 export function samplerSchedule(numTimesteps: number, timestepShift: number): SamplerSchedule {
   if (!Number.isInteger(numTimesteps) || numTimesteps < 2) {
-    throw new ConfigError('config.num_timesteps', 'the sampler needs at least one step', {
+    throw new ConfigError('ERR_NUM_TIMESTEPS', 'the sampler needs at least one step', {
       key: 'num_timesteps',
       expected: 'an integer of at least 2 (N points give N - 1 steps)',
       found: String(numTimesteps),
     });
   }
   if (!(timestepShift > 0) || !Number.isFinite(timestepShift)) {
-    throw new ConfigError('config.timestep_shift', 'the time shift must be positive', {
+    throw new ConfigError('ERR_TIMESTEP_SHIFT', 'the time shift must be positive', {
       key: 'timestep_shift',
       expected: 'a finite number above 0',
       found: String(timestepShift),

@@ -47,7 +47,7 @@ export function chooseToken(logits: Tensor, options: ChoiceOptions, limits: Choi
       scores = scores.maskedFill(mask, Number.NEGATIVE_INFINITY);
     }
     if (!options.do_sample || options.temperature === 0) return scores.argmax().item();
-    if (!generator) throw new ConfigError('generate.no_generator', 'sampling needs a generator');
+    if (!generator) throw new ConfigError('ERR_NO_GENERATOR', 'sampling needs a generator');
     return sampleToken(scores, options, generator);
   });
 }
@@ -61,7 +61,7 @@ function forbidden(allowed: Uint8Array, scores: Tensor): Tensor {
     else mask[i] = 1;
   }
   if (any) return tensor(mask, { dtype: 'bool', device: scores.device });
-  throw new ConfigError('generate.constraint', 'the constraint allows no token at all', {
+  throw new ConfigError('ERR_CONSTRAINT', 'the constraint allows no token at all', {
     hint: 'A constraint must offer a next token until it is complete',
   });
 }

@@ -7,6 +7,7 @@ import { CheckpointError, messageOf } from '../util/errors.js';
 import { fileError, makeFolder, syncFolder } from '../util/files.js';
 import { readJsonFile, writeJsonFile } from '../util/jsonl.js';
 import { isRunning } from '../util/processes.js';
+import { faultDetails, schemaFaults } from '../util/schema-faults.js';
 import { sha256OfFile } from '../util/sha256.js';
 
 /** File names inside a checkpoint folder. */
@@ -150,10 +151,8 @@ export async function verifyCheckpoint(folder: string): Promise<WholeCheckpoint>
   }
   const parsed = manifestSchema.safeParse(raw);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw broken(stateFile, `the checkpoint state is not as expected: ${issue.message}`, {
-      key: issue.path.map(String).join('.'),
-    });
+    const [fault] = schemaFaults(parsed.error, raw);
+    throw broken(stateFile, 'the checkpoint state is not as expected', faultDetails(fault));
   }
   const manifest = parsed.data;
   for (const needed of [CHECKPOINT_FILES.model, CHECKPOINT_FILES.optimizer]) {

@@ -26,7 +26,10 @@ export interface DatasetReport {
   usable: number;
   /** Lines and records that were left out, each with its reason. */
   problems: RecordProblem[];
-  /** Regions left out of their map, cut at the image border, and scores outside [-1, 1], so far. */
+  /**
+   * Regions left out of their map, cut at the image border, and scores outside [-1, 1], so far; each
+   * record counts once, in whatever number of epochs it is used.
+   */
   regionsSkipped: number;
   regionsCut: number;
   scoresOutOfRange: number;

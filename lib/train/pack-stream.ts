@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { PackingLoop, type PackingState, type PackLimits } from '../data/packing-loop.js';
 import { CheckpointError } from '../util/errors.js';
+import { faultDetails, keyText, schemaFaults } from '../util/schema-faults.js';
 import type { RewardDataset, RewardSample } from './dataset.js';
 
 /** A place in the endless sequence of records: position `index` in the order of `epoch`. */
@@ -68,9 +69,10 @@ export class PackStream {
   async restore(position: unknown): Promise<void> {
     const parsed = positionSchema.safeParse(position);
     if (!parsed.success) {
+      const [fault] = schemaFaults(parsed.error, position);
       throw new CheckpointError('ERR_DATA_POSITION', 'the saved data position is not usable', {
-        key: 'data',
-        found: parsed.error.issues[0].message,
+        ...faultDetails(fault),
+        key: keyText(['data', ...fault.path]),
       });
     }
     const { next, carried, buffer } = parsed.data;

@@ -1,7 +1,19 @@
-import { isCollection, isMap, isPair, isScalar, LineCounter, type Node, parseDocument } from 'yaml';
+import {
+  type Document,
+  isCollection,
+  isMap,
+  isPair,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  parseDocument,
+  visit,
+} from 'yaml';
 import type { z } from 'zod';
-import { ConfigError, type ErrorDetails } from '../util/errors.js';
+import { ConfigError, type ErrorDetails, messageOf } from '../util/errors.js';
 import { readTextFile } from '../util/files.js';
+import { keyText, type SchemaFault, schemaFaults } from '../util/schema-faults.js';
 
 /** Where a value came from: a YAML file, or options given on top of it (no lines). */
 export interface ConfigSource {
@@ -17,7 +29,7 @@ type Path = readonly PropertyKey[];
  * Reads a YAML (or JSON) file.
  *
  * @throws FileError when it cannot be read, ConfigError with the line for a syntax error, a repeated
- * key, or a document that is not a mapping.
+ * key, an alias to nothing or to what contains it, or a document that is not a mapping.
  */
 export function readYaml(file: string): ConfigSource {
   return parseYamlText(readTextFile(file), file);
@@ -45,7 +57,44 @@ export function parseYamlText(text: string, file: string): ConfigSource {
     const offset = offsetOf(root as unknown as Node, path);
     return offset === undefined ? undefined : lines.linePos(offset).line;
   };
-  return { file, value: document.toJS(), lineOf };
+  checkAliases(document, file, lines);
+  try {
+    return { file, value: document.toJS(), lineOf };
+  } catch (error) {
+    const reason = messageOf(error).split('\n')[0];
+    throw new ConfigError(
+      'ERR_YAML',
+      'the aliases of the file cannot be resolved',
+      { file, found: reason },
+      { cause: error },
+    );
+  }
+}
+
+/** Refuses aliases without an anchor before them and aliases inside what they stand for. */
+function checkAliases(document: Document, file: string, lines: LineCounter): void {
+  visit(document, {
+    Alias(_, alias, ancestors) {
+      const target = alias.resolve(document);
+      if (target !== undefined && !ancestors.includes(target)) return;
+      const message =
+        target === undefined ? 'an alias has no anchor before it' : 'an alias contains itself';
+      throw new ConfigError('ERR_YAML', message, {
+        file,
+        line: alias.range ? lines.linePos(alias.range[0]).line : undefined,
+        key: keyText(pathThrough([...ancestors, alias])) || undefined,
+        found: `*${alias.source}`,
+      });
+    },
+  });
+}
+
+/** Keys and indexes along a chain of nested nodes. */
+function pathThrough(chain: readonly unknown[]): PropertyKey[] {
+  return chain.flatMap((node, i): PropertyKey[] => {
+    if (isPair(node)) return [isScalar(node.key) ? String(node.key.value) : String(node.key)];
+    return isSeq(node) && i + 1 < chain.length ? [node.items.indexOf(chain[i + 1])] : [];
+  });
 }
 
 /** Character offset of the key (in a mapping) or item (in a list) a path ends at. */
@@ -76,59 +125,30 @@ function offsetOf(root: Node, path: Path): number | undefined {
  * unknown key the nearest known one as a hint.
  */
 export function validate<S extends z.ZodType>(schema: S, source: ConfigSource): z.output<S> {
-  const result = schema.safeParse(source.value, { reportInput: true });
+  const result = schema.safeParse(source.value);
   if (result.success) return result.data;
-  const issues = flatten(result.error.issues);
+  const faults = schemaFaults(result.error, source.value);
   // A misspelt key is also a missing one; the misspelling is what helps.
-  const first = issues.find((i) => i.code === 'unrecognized_keys') ?? issues[0];
-  throw issueError(first, source, schema);
+  throw faultError(faults.find((f) => f.unknownKey !== undefined) ?? faults[0], source, schema);
 }
 
-/** Issues with those of alternatives in place of "no alternative fits". */
-function flatten(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue[] {
-  return issues.flatMap((issue) => {
-    if (issue.code !== 'invalid_union' || typeof issue.input !== 'object') return [issue];
-    // The alternative of the right kind is the one that looked further inside.
-    const inside = issue.errors.find((e) => e.some((i) => i.path.length > 0 || 'keys' in i));
-    if (inside === undefined) return [issue];
-    return flatten(inside).map((i) => ({ ...i, path: [...issue.path, ...i.path] }));
-  });
-}
-
-function issueError(issue: z.core.$ZodIssue, source: ConfigSource, schema: z.ZodType): ConfigError {
-  const path = issue.path;
-  const place = (p: Path): ErrorDetails => ({
-    file: source.file,
-    line: source.lineOf(p),
-    key: p.map(String).join('.') || undefined,
-  });
-  if (issue.code === 'unrecognized_keys') {
-    const key = issue.keys[0];
-    const known = keysAt(schema, path);
-    const near = nearest(key, known);
-    return new ConfigError('ERR_UNKNOWN_KEY', `unknown key "${key}"`, {
-      ...place([...path, key]),
+function faultError(fault: SchemaFault, source: ConfigSource, schema: z.ZodType): ConfigError {
+  const { path, key, expected, found, missing, unknownKey } = fault;
+  const place: ErrorDetails = { file: source.file, line: source.lineOf(path), key };
+  if (unknownKey !== undefined) {
+    const known = keysAt(schema, path.slice(0, -1));
+    const near = nearest(unknownKey, known);
+    return new ConfigError('ERR_UNKNOWN_KEY', `unknown key "${unknownKey}"`, {
+      ...place,
       expected: near === undefined && known.length > 0 ? `one of ${known.join(', ')}` : undefined,
       hint: near === undefined ? undefined : `Did you mean "${near}"?`,
     });
   }
-  const missing = issue.input === undefined;
-  const expected = issue.code === 'invalid_type' ? issue.expected : lower(issue.message);
   return new ConfigError(
     missing ? 'ERR_MISSING_KEY' : 'ERR_BAD_VALUE',
     missing ? 'a required key is missing' : 'a value does not fit its key',
-    { ...place(path), expected, found: missing ? undefined : describeValue(issue.input) },
+    { ...place, expected, found: missing ? undefined : found },
   );
-}
-
-function lower(message: string): string {
-  return message.replace(/^Invalid input: /, '').replace(/^expected /, '');
-}
-
-function describeValue(value: unknown): string {
-  if (typeof value === 'string') return `the text ${JSON.stringify(value)}`;
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
 /** Keys the schema knows at a path, as far as it is made of objects, records and wrappers. */

@@ -1,7 +1,8 @@
+import { isUtf8 } from 'node:buffer';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { type ErrorDetails, SrumError } from './errors.js';
+import { DataError, type ErrorDetails, SrumError } from './errors.js';
 import { isRunning } from './processes.js';
 import { sha256 } from './sha256.js';
 
@@ -238,8 +239,26 @@ export async function writeStreamAtomic(
 
 /** Reads a UTF-8 text file; a byte order mark is dropped. @throws FileError */
 export function readTextFile(file: string): string {
-  const text = readBytes(file).toString('utf8');
+  const bytes = readBytes(file);
+  if (!isUtf8(bytes)) {
+    throw new DataError('ERR_NOT_UTF8', 'the file is not valid UTF-8', {
+      file,
+      line: firstForeignLine(bytes),
+      hint: 'Save it as UTF-8.',
+    });
+  }
+  const text = bytes.toString('utf8');
   return text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
+}
+
+/** The first line (1-based) that is not UTF-8; line feeds are never part of a longer character. */
+function firstForeignLine(bytes: Buffer): number {
+  let line = 1;
+  for (let start = 0; ; line++) {
+    const end = bytes.indexOf(0x0a, start);
+    if (end < 0 || !isUtf8(bytes.subarray(start, end))) return line;
+    start = end + 1;
+  }
 }
 
 /** Reads a file's bytes. @throws FileError */

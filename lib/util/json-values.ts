@@ -5,6 +5,16 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+function textOf(value: unknown): string {
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value);
+  try {
+    return JSON.stringify(value) ?? typeof value;
+  } catch {
+    // Values that contain themselves, or integers JSON does not know.
+    return Array.isArray(value) ? 'a list' : 'an object';
+  }
+}
+
 /** A short text of what stands at `path` inside a JSON-like value, for error messages. */
 export function inspectJson(value: unknown, path: ReadonlyArray<PropertyKey> = []): string {
   let at: unknown = value;
@@ -13,6 +23,6 @@ export function inspectJson(value: unknown, path: ReadonlyArray<PropertyKey> = [
     at = (at as Record<PropertyKey, unknown>)[key];
   }
   if (at === undefined) return 'nothing';
-  const text = typeof at === 'number' ? String(at) : (JSON.stringify(at) ?? typeof at);
+  const text = textOf(at);
   return text.length > MAX ? `${text.slice(0, MAX)}…` : text;
 }

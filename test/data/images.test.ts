@@ -57,6 +57,20 @@ describe('decodeImage', () => {
     await assert.rejects(decodeImage(Buffer.from('not an image'), { name: 'f' }), unreadable('f'));
   });
 
+  it('refuses drawings and documents', async () => {
+    const svg =
+      '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"><rect width="4" height="4"/></svg>';
+    await assert.rejects(
+      decodeImage(Buffer.from(svg), { name: 's' }),
+      (error) =>
+        error instanceof ImageError &&
+        error.code === 'ERR_IMAGE_FORMAT' &&
+        error.details.file === 's' &&
+        error.details.found === 'svg',
+    );
+    await assert.rejects(decodeImage(Buffer.from('%PDF-1.4\n'), { name: 'p' }), unreadable('p'));
+  });
+
   it('refuses images with too many pixels', async () => {
     await assert.rejects(
       decodeImage(example('rgb png'), { maxPixels: 10 }),

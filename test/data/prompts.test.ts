@@ -92,6 +92,33 @@ describe('readPrompts', () => {
     });
   }
 
+  it('limits ids by their bytes', () => {
+    const id = 'ä'.repeat(100);
+    assert.equal(readPrompts(write('p.json', [prompt('a', id)]))[0].Question_id, id);
+    refused([prompt('a', `${id}b`)], 'ERR_PROMPTS', /\[0\]\.Question_id.*200 bytes/);
+  });
+
+  it('refuses text that is not UTF-8, with its line', () => {
+    const latin1 = (name: string, text: string, code: string, place: RegExp) => {
+      const file = path.join(folder(), name);
+      fs.writeFileSync(file, Buffer.from(text, 'latin1'));
+      assert.throws(
+        () => readPrompts(file),
+        (error) => {
+          assert.ok(error instanceof DataError && error.code === code, String(error));
+          assert.equal(error.details.file, file);
+          assert.equal(error.details.line, 2);
+          assert.match(error.message, place);
+          return true;
+        },
+      );
+    };
+    const second = JSON.stringify(prompt('K\xe4se', 2));
+    latin1('l.txt', 'one\nK\xe4se\nthree', 'ERR_NOT_UTF8', /UTF-8/);
+    latin1('l.json', `[${JSON.stringify(prompt('a', 1))},\n${second}]`, 'ERR_NOT_UTF8', /UTF-8/);
+    latin1('l.jsonl', `${JSON.stringify(prompt('a', 1))}\n${second}\n`, 'ERR_PROMPTS', /UTF-8/);
+  });
+
   it('refuses ids that would share a file', () => {
     refused([prompt('a', 7), prompt('b', '7')], 'ERR_PROMPTS', /same id.*\[1\]\.Question_id/);
   });

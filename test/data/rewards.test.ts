@@ -83,6 +83,11 @@ describe('parseRewardRecord', () => {
     assert.throws(() => parseRewardRecord(record([], { prompt: 3 })), /prompt/);
     assert.throws(() => parseRewardRecord(record([], { width: 0 })), /width/);
     assert.throws(() => parseRewardRecord([1]), DataError);
+    assert.throws(
+      () => parseRewardRecord(record([], { width: 0 })),
+      /; key width; expected a number of at least 1; found 0$/,
+    );
+    assert.throws(() => parseRewardRecord(7), /unusable; expected an object; found 7$/);
   });
 });
 
@@ -124,5 +129,9 @@ describe('reward and generation files', () => {
     assert.deepEqual(records, [{ line: 1, value: good }]);
     assert.match(problems[0].reason, /image_file.*found 3/);
     assert.throws(() => parseGenerationRecord(null), DataError);
+    assert.throws(
+      () => parseGenerationRecord({ ...good, prompt_id: null }),
+      /key prompt_id; expected a number or a text; found null$/,
+    );
   });
 });

@@ -104,7 +104,7 @@ describe('interleaved inference', () => {
     const mixed = [['a'], [tinyImage(32, 32)]];
     await assert.rejects(inferencer.interleaveInferenceBatch(mixed, quick), DataError);
     await assert.rejects(inferencer.interleaveInference(['a'], { ...quick, cfg_txt: 1 } as never), {
-      code: 'config.unknown_option',
+      code: 'ERR_UNKNOWN_OPTION',
     });
     const call = { seeds: [1, 2] };
     await assert.rejects(inferencer.interleaveInference(['a'], quick, call), DataError);
@@ -158,6 +158,13 @@ describe('generation options', () => {
     const answer = resolveOptions({ understanding_output: true }, true);
     assert.equal(answer.cfg_renorm_type, 'global');
     assert.equal(resolveOptions({ cfg_image_scale: 2.5 }, false).cfg_img_scale, 2.5);
+  });
+
+  it('refuses picture sizes that are none', () => {
+    for (const shapes of [[32], [0, 32], [32, 1.5]]) {
+      const input = { image_shapes: shapes as [number, number] };
+      assert.throws(() => resolveOptions(input, false), { code: 'ERR_IMAGE_SHAPES' });
+    }
   });
 
   it('takes replies apart at their tags', () => {

@@ -90,7 +90,7 @@ describe('recipes', () => {
     const error = fault(good.replace('lr: 2e-5', 'lr: fast'));
     assert.equal(error.details.line, 15);
     assert.equal(error.details.key, 'lr');
-    assert.equal(error.details.expected, 'number');
+    assert.equal(error.details.expected, 'a number');
     assert.match(error.details.found ?? '', /"fast"/);
     assert.equal(fault(good.replace('309', '30.5')).details.key, 'total_steps');
     assert.equal(fault(good.replace('lr: 2e-5', 'lr: -1')).details.key, 'lr');
@@ -112,6 +112,48 @@ describe('recipes', () => {
     assert.equal(fault(`${good}lr: 1\n`).details.line, 18);
     assert.equal(fault('- a\n').code, 'ERR_YAML');
     assert.throws(() => loadRecipe(path.join(dir, 'none.yaml')), FileError);
+  });
+
+  it('says bounds and choices in words', () => {
+    const told = (line: string) => {
+      const { key, expected, found } = fault(good.replace('lr: 2e-5', line)).details;
+      return [key, expected, found];
+    };
+    assert.deepEqual(told('lr: -1'), ['lr', 'a number above 0', '-1']);
+    assert.deepEqual(told('beta1: 1'), ['beta1', 'a number below 1', '1']);
+    assert.deepEqual(told('keep_last: 0.5'), ['keep_last', 'a whole number', '0.5']);
+    assert.deepEqual(told('lr: .inf'), ['lr', 'a finite number', 'Infinity']);
+    const [, choices] = told('lr_scheduler: x');
+    assert.equal(choices, 'one of "constant", "cosine"');
+  });
+
+  it('refuses aliases that contain themselves, stand for nothing or multiply', () => {
+    const circular = fault(good.replace('lr: 2e-5', 'lr: &a [*a]'));
+    assert.equal(circular.code, 'ERR_YAML');
+    assert.deepEqual([circular.details.key, circular.details.line], ['lr[0]', 15]);
+    const around = fault(good.replace('lr: 2e-5', 'wandb_name: &a {x: {y: *a}}'));
+    assert.equal(around.details.key, 'wandb_name.x.y');
+    assert.equal(fault(good.replace('lr: 2e-5', 'lr: *b')).details.key, 'lr');
+    const lists = [...'bcdefgh'].map((c, i) => {
+      const alias = `*${String.fromCharCode(97 + i)}`;
+      return `  - &${c} [${Array(9).fill(alias).join(', ')}]`;
+    });
+    const bomb = `${good}wandb_name:\n  - &a [1]\n${lists.join('\n')}\n`;
+    assert.equal(fault(bomb).code, 'ERR_YAML');
+    assert.equal(
+      loadRecipe(write(good.replace('lr: 2e-5', 'lr: &a 1\neps: *a').replace('eps: 1.0e-15\n', '')))
+        .eps,
+      1,
+    );
+  });
+
+  it('refuses options given as objects that contain themselves', () => {
+    const lr: unknown[] = [];
+    lr.push(lr);
+    assert.throws(
+      () => recipeFrom({ model_path: 'm', lr }),
+      /key lr; expected a number; found a list/,
+    );
   });
 
   it('refuses combinations that cannot work', () => {

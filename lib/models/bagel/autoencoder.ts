@@ -261,7 +261,7 @@ export class Autoencoder extends Module {
     const multiples = [config.ch, ...config.ch_mult.map((m: number) => m * config.ch)];
     const odd = multiples.find((width) => width % groups !== 0);
     if (odd !== undefined) {
-      throw new ConfigError('config.vae_width', 'autoencoder widths must fit the group norm', {
+      throw new ConfigError('ERR_VAE_WIDTH', 'autoencoder widths must fit the group norm', {
         key: 'ch, ch_mult',
         expected: `multiples of ${groups}`,
         found: String(odd),
@@ -293,7 +293,7 @@ export class Autoencoder extends Module {
     const [, channels, height, width] = x.shape;
     const f = this.downsample;
     if (x.ndim !== 4 || channels !== this.#config.in_channels || height % f || width % f) {
-      throw new DataError('data.vae_image', 'image does not fit the autoencoder', {
+      throw new DataError('ERR_VAE_IMAGE', 'image does not fit the autoencoder', {
         expected: `[batch, ${this.#config.in_channels}, H, W] with sides divisible by ${f}`,
         found: `[${x.shape.join(', ')}]`,
       });
@@ -342,7 +342,7 @@ export class Autoencoder extends Module {
       node = (node as Record<string, unknown> | undefined)?.[name];
     }
     if (!(node instanceof Module) || !('forward' in node)) {
-      throw new ConfigError('config.vae_module', 'the autoencoder has no such part', { key });
+      throw new ConfigError('ERR_VAE_MODULE', 'the autoencoder has no such part', { key });
     }
     return node as Module & { forward(x: Tensor): Tensor };
   }
@@ -362,7 +362,7 @@ function samplePosterior(mean: Tensor, logvar: Tensor, source: PosteriorSource):
       ? source.posteriorNoise
       : randn(mean.shape, { generator: source.generator, device: source.generator.device });
   if (noise.shape.join() !== mean.shape.join()) {
-    throw new DataError('data.posterior_noise', 'posterior noise has a wrong shape', {
+    throw new DataError('ERR_POSTERIOR_NOISE', 'posterior noise has a wrong shape', {
       expected: `[${mean.shape.join(', ')}]`,
       found: `[${noise.shape.join(', ')}]`,
     });

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ConfigError } from '../../util/errors.js';
+import { faultDetails, keyText, type SchemaFault, schemaFaults } from '../../util/schema-faults.js';
 
 const count = z.number().int().positive();
 const positive = z.number().positive();
@@ -35,7 +36,7 @@ export const llmConfigSchema = z
     const { hidden_size, num_attention_heads, num_key_value_heads } = llm;
     requireMultiple(ctx, 'hidden_size', hidden_size, 2 * num_attention_heads);
     if (num_attention_heads % num_key_value_heads !== 0) {
-      const message = `must divide num_attention_heads ${num_attention_heads}, got ${num_key_value_heads}`;
+      const message = `a divisor of num_attention_heads (${num_attention_heads})`;
       ctx.addIssue({ code: 'custom', path: ['num_key_value_heads'], message });
     }
   });
@@ -111,9 +112,27 @@ export type Config = z.output<typeof configSchema>;
 /** A configuration as read from JSON, defaults not yet filled in. */
 export type ConfigInput = z.input<typeof configSchema>;
 
-/** Checks a whole configuration and fills in defaults; unknown keys are ignored. @throws ConfigError */
-export function parseBagelConfig(json: unknown, file?: string): Config {
-  return parse(configSchema, json, file);
+/** Files the parts of a configuration were read from. */
+export type ConfigFiles = Partial<Record<keyof Config, string>>;
+
+/**
+ * Checks a whole configuration and fills in defaults; unknown keys are ignored.
+ *
+ * @param files named in errors, with keys as they stand in the file.
+ * @throws ConfigError naming every wrong key, of the first file with faults where files are known.
+ */
+export function parseBagelConfig(json: unknown, files: ConfigFiles = {}): Config {
+  const result = configSchema.safeParse(json);
+  if (result.success) return result.data;
+  const faults = schemaFaults(result.error, json);
+  const part = faults[0].path[0] as keyof Config | undefined;
+  const file = part === undefined ? undefined : files[part];
+  if (part === undefined || file === undefined) throw configError(faults);
+  const here = faults.filter(({ path }) => path[0] === part);
+  throw configError(
+    here.map((fault) => ({ ...fault, key: keyText(fault.path.slice(1)) || undefined })),
+    file,
+  );
 }
 
 /** Checks an `llm_config.json`. @throws ConfigError naming every wrong key. */
@@ -130,18 +149,21 @@ export function parseVitConfig(json: unknown, file?: string): VitConfig {
 export function parse<S extends z.ZodType>(schema: S, json: unknown, file?: string): z.output<S> {
   const result = schema.safeParse(json);
   if (result.success) return result.data;
-  const problems = result.error.issues.map((issue) => {
-    const key = issue.path.join('.');
-    return key === '' ? issue.message : `${key}: ${issue.message}`;
+  throw configError(schemaFaults(result.error, json), file);
+}
+
+/** One error for all faults: a single one in its details, several in the message. */
+function configError(faults: readonly SchemaFault[], file?: string): ConfigError {
+  const message = 'the model configuration is wrong';
+  if (faults.length === 1) {
+    return new ConfigError('ERR_MODEL_CONFIG', message, { file, ...faultDetails(faults[0]) });
+  }
+  const list = faults.map(({ key, expected, found }) => {
+    const place = key === undefined ? '' : `${key}: `;
+    return `${place}expected ${expected}, found ${found}`;
   });
-  throw new ConfigError(
-    'ERR_MODEL_CONFIG',
-    `The model configuration is wrong: ${problems.join('; ')}`,
-    {
-      ...(file === undefined ? {} : { file }),
-      key: result.error.issues[0].path.join('.'),
-    },
-  );
+  const text = `${message} in ${faults.length} places: ${list.join('; ')}`;
+  return new ConfigError('ERR_MODEL_CONFIG', text, { file, key: faults[0].key });
 }
 
 /** Width of one attention head of the language model. */
@@ -164,6 +186,6 @@ function requireMultiple(ctx: z.RefinementCtx, key: string, value: number, divis
   ctx.addIssue({
     code: 'custom',
     path: key.split('.'),
-    message: `must be a multiple of ${divisor}, got ${value}`,
+    message: `a multiple of ${divisor}`,
   });
 }

@@ -20,7 +20,7 @@ export function visionActivation(name: string): (x: Tensor) => Tensor {
     case 'swish':
       return (x) => ops.silu(x);
     default:
-      throw new ConfigError('config.activation', 'unknown activation', {
+      throw new ConfigError('ERR_ACTIVATION', 'unknown activation', {
         key: 'hidden_act',
         expected: 'gelu_pytorch_tanh, gelu_new, gelu, relu or silu',
         found: name,

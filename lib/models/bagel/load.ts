@@ -12,7 +12,7 @@ import type { BagelConfig, Config, LlmConfig } from './config.js';
 import { parseBagelConfig } from './config.js';
 import { sincosTable } from './embeddings.js';
 import type { Manifest } from './manifest.js';
-import { readManifest } from './manifest.js';
+import { MANIFEST_FILE, readManifest } from './manifest.js';
 import { patchEmbeddingToLinear } from './siglip.js';
 import { countLayers, isPositionTable, isVisionKey } from './state-keys.js';
 import type { WeightSource } from './weight-files.js';
@@ -190,7 +190,16 @@ function directoryConfig(
     ...overrides.bagel,
   };
   const vit = vitConfig(dir, manifest, vision);
-  return parseBagelConfig({ llm, vit, vae: manifest?.vae ?? {}, bagel }, dir);
+  const own = manifest === null ? undefined : path.join(dir, MANIFEST_FILE);
+  return parseBagelConfig(
+    { llm, vit, vae: manifest?.vae ?? {}, bagel },
+    {
+      llm: path.join(dir, MODEL_FILES.llmConfig),
+      vit: path.join(dir, MODEL_FILES.vitConfig),
+      vae: own,
+      bagel: own,
+    },
+  );
 }
 
 /** The tower as it is built: BAGEL drops the layers behind the selected one. */

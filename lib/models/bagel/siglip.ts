@@ -120,7 +120,7 @@ export class SiglipAttention extends Module {
     this.#heads = config.num_attention_heads;
     this.#headDim = width / this.#heads;
     if (!Number.isInteger(this.#headDim)) {
-      throw new ConfigError('config.heads', 'the width is not a multiple of the head count', {
+      throw new ConfigError('ERR_HEADS', 'the width is not a multiple of the head count', {
         key: 'num_attention_heads',
         expected: `a divisor of hidden_size ${width}`,
         found: String(this.#heads),
@@ -236,7 +236,7 @@ export class SiglipVisionTransformer extends Module {
   forward(patches: Tensor, positionIds: Tensor, seqlens: readonly number[]): Tensor {
     const total = seqlens.reduce((sum, n) => sum + n, 0);
     if (total !== patches.shape[0]) {
-      throw new DataError('data.vit_lengths', 'image lengths do not add up to the packed patches', {
+      throw new DataError('ERR_VIT_LENGTHS', 'image lengths do not add up to the packed patches', {
         expected: `${patches.shape[0]} patches`,
         found: `${seqlens.join(' + ')} = ${total}`,
       });
@@ -280,7 +280,7 @@ export class SiglipVisionModel extends Module {
 export function patchEmbeddingToLinear(weight: Tensor): Tensor {
   if (weight.ndim === 2) return weight;
   if (weight.ndim !== 4) {
-    throw new CheckpointError('checkpoint.patch_embedding', 'patch embedding has a wrong rank', {
+    throw new CheckpointError('ERR_PATCH_EMBEDDING', 'patch embedding has a wrong rank', {
       expected: '[out, channels, rows, columns] or [out, rows * columns * channels]',
       found: `[${weight.shape.join(', ')}]`,
     });

@@ -54,6 +54,27 @@ describe('parseBagelConfig', () => {
     }
   });
 
+  it('says one fault in words, with the file it lies in', () => {
+    const vit = { ...tiny.vit, intermediate_size: -1 };
+    assert.throws(
+      () => parseBagelConfig({ ...tiny, vit }, { llm: 'm/llm.json', vit: 'm/vit.json' }),
+      (error) => {
+        assert.ok(error instanceof ConfigError);
+        assert.deepEqual(error.details, {
+          file: 'm/vit.json',
+          key: 'intermediate_size',
+          expected: 'a number above 0',
+          found: '-1',
+        });
+        return true;
+      },
+    );
+    const message = messageOf(() => parseLlmConfig(null));
+    assert.equal(message, 'the model configuration is wrong; expected an object; found null');
+    const heads = messageOf(() => parseLlmConfig({ ...tiny.llm, num_key_value_heads: 3 }));
+    assert.match(heads, /^the model.*key num_key_value_heads; expected a divisor of .*; found 3$/);
+  });
+
   it('refuses what is no object', () => {
     messageOf(() => parseBagelConfig(null));
     messageOf(() => parseBagelConfig({ llm: [], vit: 3 }));

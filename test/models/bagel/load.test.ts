@@ -212,6 +212,13 @@ describe('loadBagel', () => {
     assert.deepEqual([config.llm.freeze_und, config.bagel.timestep_shift], [true, 3]);
   });
 
+  it('names the file a wrong value stands in', () => {
+    edit('llm_config.json', (json) => ({ ...json, rope_theta: -1 }));
+    assert.throws(() => readModelConfig(dir), {
+      message: `the model configuration is wrong; file ${file('llm_config.json')}; key rope_theta; expected a number above 0; found -1`,
+    });
+  });
+
   it('names broken and missing configuration files', () => {
     edit('srum.json', (json) => ({ ...json, latent_size: 3 }));
     assert.throws(() => loadBagel(dir), ConfigError);
