@@ -77,13 +77,22 @@ void tuneAllocator() {
 
 void releaseEnv(napi_env, void* data, void*) {
   auto* env = static_cast<EnvData*>(data);
-  for (const auto& scope : env->scopes) HandleTable::instance().releaseAll(scope);
+  HandleTable& table = HandleTable::instance();
+  for (const auto& scope : env->scopes) table.releaseAll(scope);
+  for (const Handle handle : env->unwatched) table.release(handle);
+  env->use(nullptr);
+  for (const uint64_t id : env->generators) releaseGenerator(id);
   delete env;
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  static const bool tuned = (tuneAllocator(), true);
-  (void)tuned;
+  static const bool prepared = [] {
+    tuneAllocator();
+    // Sparse tensors are checked when they are made: the operators on them believe their indices.
+    at::globalContext().setCheckSparseTensorInvariants(true);
+    return true;
+  }();
+  (void)prepared;
   napi_set_instance_data(env, new EnvData(), releaseEnv, nullptr);
   const struct {
     const char* name;

@@ -5,6 +5,7 @@
 #include <c10/core/Layout.h>
 #include <c10/core/MemoryFormat.h>
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 
@@ -193,7 +194,8 @@ c10::List<Element> listFrom(napi_env env, napi_value value, const Param& param,
   }
   uint32_t length;
   check(napi_get_array_length(env, value, &length));
-  list.reserve(length);
+  // An array may claim any length without having the elements.
+  list.reserve(std::min<uint32_t>(length, 64));
   for (uint32_t i = 0; i < length; ++i) {
     napi_value element;
     check(napi_get_element(env, value, i, &element));
@@ -318,11 +320,13 @@ std::vector<int64_t> intsOf(napi_env env, napi_value value) {
   if (!isArray) throw CallError("ERR_ARGUMENT", "an array of integers is expected");
   uint32_t length;
   check(napi_get_array_length(env, value, &length));
-  std::vector<int64_t> result(length);
+  std::vector<int64_t> result;
+  // An array may claim any length without having the elements.
+  result.reserve(std::min<uint32_t>(length, 64));
   for (uint32_t i = 0; i < length; ++i) {
     napi_value element;
     check(napi_get_element(env, value, i, &element));
-    result[i] = intOf(env, element);
+    result.push_back(intOf(env, element));
   }
   return result;
 }
@@ -415,7 +419,9 @@ napi_value newHandle(napi_env env, at::Tensor tensor) {
   EnvData* data = EnvData::of(env);
   if (!data->scopes.empty())
     data->scopes.back().push_back(handle);
-  else if (data->batch != nullptr && (handle & kLargeBit) == 0)
+  else if ((handle & kLargeBit) != 0)
+    data->unwatched.insert(handle);
+  else if (data->batch != nullptr)
     data->batch->handles.push_back(handle);
   check(napi_create_double(env, static_cast<double>(handle), &result));
   return result;
@@ -460,7 +466,8 @@ napi_value fromIValue(napi_env env, const c10::IValue& value) {
   return result;
 }
 
-std::string describe(const c10::IValue& value) {
+namespace {
+std::string describeUnchecked(const c10::IValue& value) {
   std::ostringstream text;
   if (value.isTensor()) {
     const at::Tensor& t = value.toTensor();
@@ -485,6 +492,17 @@ std::string describe(const c10::IValue& value) {
     text << value.tagKind();
   }
   return text.str();
+}
+}  // namespace
+
+std::string describe(const c10::IValue& value) {
+  // Some kinds of tensors throw when asked for their sizes, and a description is wanted where an exception is being
+  // handled already.
+  try {
+    return describeUnchecked(value);
+  } catch (...) {
+    return value.tagKind();
+  }
 }
 
 }  // namespace srum

@@ -12,6 +12,7 @@
 
 #include "convert.h"
 #include "errors.h"
+#include "refusals.h"
 
 namespace srum {
 namespace {
@@ -28,6 +29,11 @@ struct Plan {
   // In-place operators return the tensor they were given: the caller has it already, so no second handle is made.
   bool returnsFirstArgument = false;
   size_t returnCount = 0;
+  Guard guard = nullptr;
+  // Parameters `out` and the like, which the operator writes to.
+  bool hasOutputs = false;
+  // Where the parameter `size` is, or -1.
+  int sizePlace = -1;
 };
 
 std::shared_ptr<Plan> makePlan(const c10::OperatorHandle& op) {
@@ -36,6 +42,12 @@ std::shared_ptr<Plan> makePlan(const c10::OperatorHandle& op) {
   plan->name = schema.overload_name().empty() ? schema.name() : schema.name() + "." + schema.overload_name();
   for (const c10::Argument& argument : schema.arguments()) plan->params.push_back(paramOf(argument));
   plan->returnCount = schema.returns().size();
+  plan->guard = guardOf(schema.name());
+  for (size_t i = 0; i < plan->params.size(); ++i) {
+    const Param& param = plan->params[i];
+    if (param.isWrite && param.keywordOnly) plan->hasOutputs = true;
+    if (param.name == "size" && param.kind == Kind::IntList) plan->sizePlace = static_cast<int>(i);
+  }
   if (schema.returns().size() == 1 && !plan->params.empty() && plan->params[0].isWrite &&
       plan->params[0].kind == Kind::Tensor) {
     const auto* alias = schema.returns()[0].alias_info();
@@ -52,6 +64,7 @@ Plan* planFor(const std::string& name, const std::string& overload) {
   std::lock_guard<std::mutex> lock(mutex);
   auto& plan = (*plans)[name + "." + overload];
   if (!plan) {
+    if (const char* reason = refusalOf(name)) throw CallError("ERR_NOT_IMPLEMENTED", name + ": " + reason);
     const auto op = c10::Dispatcher::singleton().findSchema({name, overload});
     if (!op.has_value())
       throw CallError("ERR_NOT_IMPLEMENTED", "this LibTorch has no operator " + name + "." + overload);
@@ -77,6 +90,15 @@ void pushArguments(napi_env env, const Plan& plan, size_t argc, const napi_value
       throw CallError("ERR_ARGUMENT", "argument '" + param.name + "' is missing");
     }
   }
+}
+
+// Throws for arguments the operator would not survive.
+void guardArguments(const Plan& plan, const torch::jit::Stack& stack) {
+  if (plan.guard != nullptr) plan.guard(plan.params, stack);
+  if (plan.sizePlace >= 0) guardSize(plan.params[plan.sizePlace], stack[plan.sizePlace]);
+  if (!plan.hasOutputs) return;
+  for (size_t i = 0; i < stack.size(); ++i)
+    if (plan.params[i].isWrite && plan.params[i].keywordOnly) guardOutput(plan.params[i], stack[i]);
 }
 
 napi_value result(napi_env env, const Plan& plan, const torch::jit::Stack& stack) {
@@ -132,6 +154,7 @@ napi_value call(napi_env env, napi_callback_info info) {
   try {
     torch::jit::Stack stack;
     pushArguments(env, plan, argc, argv, stack);
+    guardArguments(plan, stack);
     plan.op.callBoxed(stack);
     return result(env, plan, stack);
   } catch (...) {
@@ -151,8 +174,9 @@ struct AsyncCall {
 
 void executeAsync(napi_env, void* data) {
   auto* task = static_cast<AsyncCall*>(data);
-  const std::string where = context(*task->plan, task->stack);
+  std::string where = task->plan->name;
   try {
+    where = context(*task->plan, task->stack);
     at::ThreadLocalStateGuard guard(task->state);
     task->plan->op.callBoxed(task->stack);
   } catch (...) {
@@ -188,6 +212,7 @@ napi_value callAsync(napi_env env, napi_callback_info info) {
     auto task = std::make_unique<AsyncCall>();
     task->plan = static_cast<Plan*>(data);
     pushArguments(env, *task->plan, std::min(argc, kMaxArguments), argv, task->stack);
+    guardArguments(*task->plan, task->stack);
     napi_value promise, name;
     check(napi_create_string_utf8(env, task->plan->name.c_str(), NAPI_AUTO_LENGTH, &name));
     check(napi_create_async_work(env, nullptr, name, executeAsync, completeAsync, task.get(), &task->work));

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "convert.h"
+#include "env.h"
 #include "errors.h"
 
 namespace srum {
@@ -47,6 +48,12 @@ at::Generator generatorFrom(napi_env env, napi_value value) {
   return found->second;
 }
 
+void releaseGenerator(uint64_t id) {
+  Generators& table = generators();
+  std::lock_guard<std::mutex> lock(table.mutex);
+  table.live.erase(id);
+}
+
 napi_value generatorNew(napi_env env, napi_callback_info info) {
   return guarded(env, "Generator", [&]() -> napi_value {
     napi_value argv[2];
@@ -60,6 +67,7 @@ napi_value generatorNew(napi_env env, napi_callback_info info) {
     std::lock_guard<std::mutex> lock(table.mutex);
     const uint64_t id = table.next++;
     table.live.emplace(id, std::move(generator));
+    EnvData::of(env)->generators.insert(id);
     napi_value result;
     check(napi_create_double(env, static_cast<double>(id), &result));
     return result;
@@ -70,9 +78,9 @@ napi_value generatorRelease(napi_env env, napi_callback_info info) {
   return guarded(env, "Generator.dispose", [&]() -> napi_value {
     napi_value argv[1];
     arguments(env, info, argv);
-    Generators& table = generators();
-    std::lock_guard<std::mutex> lock(table.mutex);
-    table.live.erase(handleOf(env, argv[0]));
+    const uint64_t id = handleOf(env, argv[0]);
+    // Another thread's generators are not ours to release.
+    if (EnvData::of(env)->generators.erase(id) > 0) releaseGenerator(id);
     return nullptr;
   });
 }

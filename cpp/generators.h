@@ -3,9 +3,12 @@
 #include <ATen/core/Generator.h>
 #include <node_api.h>
 
+#include <cstdint>
+
 namespace srum {
 
 at::Generator generatorFrom(napi_env env, napi_value value);
+void releaseGenerator(uint64_t id);
 
 napi_value generatorNew(napi_env env, napi_callback_info info);       // (seed: bigint, device: string) -> number
 napi_value generatorRelease(napi_env env, napi_callback_info info);   // (id)

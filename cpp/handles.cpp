@@ -8,7 +8,8 @@ constexpr uint64_t kIndexBits = 26;
 constexpr uint64_t kIndexMask = (uint64_t{1} << kIndexBits) - 1;
 constexpr uint32_t kGenerationMask = (uint32_t{1} << 25) - 1;
 
-// A tensor that shares its storage is usually a short-lived view of one that is watched itself: only a big storage makes it large.
+// A tensor that shares its storage is usually a short-lived view of one that is watched itself: only a big storage
+// makes it large.
 bool isLarge(const at::Tensor& tensor) {
   if (!tensor.has_storage()) return false;
   const c10::Storage& storage = tensor.storage();
@@ -76,9 +77,10 @@ HandleTable::Released HandleTable::release(Handle handle) {
   slot->tensor = at::Tensor();
   slot->reported = 0;
   slot->used = false;
+  // A slot that has been through all generations is retired (its generation stays 0, which no handle has): were they
+  // to begin again, an old handle could reach a new tensor.
   slot->generation = (slot->generation + 1) & kGenerationMask;
-  if (slot->generation == 0) slot->generation = 1;
-  free_.push_back(static_cast<uint32_t>(handle & kIndexMask));
+  if (slot->generation != 0) free_.push_back(static_cast<uint32_t>(handle & kIndexMask));
   --live_;
   return {true, reported};
 }

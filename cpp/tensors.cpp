@@ -31,10 +31,29 @@ napi_value text(napi_env env, const char* value) {
 at::Tensor hostContiguous(const at::Tensor& tensor) {
   if (tensor.layout() != c10::kStrided) throw CallError("ERR_NOT_IMPLEMENTED", "only strided tensors can be read");
   if (tensor.device().is_meta()) throw CallError("ERR_DEVICE", "a meta tensor has no data");
-  return tensor.detach().resolve_conj().resolve_neg().to(c10::kCPU).contiguous();
+  // Symbolic zeros have a size but no memory.
+  const at::Tensor real = tensor._is_zerotensor() ? tensor.clone() : tensor;
+  return real.detach().resolve_conj().resolve_neg().to(c10::kCPU).contiguous();
 }
 
-// The collector starts a full collection for every few dozen megabytes it is told of. Told of a quarter, it lets some
+// For a buffer too big for the machine, V8's own function ends the process; JavaScript's constructor throws.
+bool newArrayBuffer(napi_env env, size_t bytes, void** data, napi_value* buffer) {
+  constexpr size_t kHarmless = size_t{64} << 20;
+  if (bytes <= kHarmless) return napi_create_arraybuffer(env, bytes, data, buffer) == napi_ok;
+  napi_value global, constructor, length;
+  check(napi_get_global(env, &global));
+  check(napi_get_named_property(env, global, "ArrayBuffer", &constructor));
+  check(napi_create_double(env, static_cast<double>(bytes), &length));
+  if (napi_new_instance(env, constructor, 1, &length, buffer) != napi_ok) {
+    napi_value ignored;
+    napi_get_and_clear_last_exception(env, &ignored);
+    return false;
+  }
+  size_t got = 0;
+  return napi_get_arraybuffer_info(env, *buffer, data, &got) == napi_ok && got == bytes;
+}
+
+// The collector starts a full collection for every few dozen megabytes it is told of. Told of half, it lets some
 // hundred megabytes gather first, which is cheap, and collects half as often, which is not.
 constexpr int64_t kReportedFraction = 2;
 
@@ -88,21 +107,23 @@ napi_value fromTypedArray(napi_env env, napi_callback_info info) {
   return guarded(env, "tensor", [&]() -> napi_value {
     napi_value argv[3];
     arguments(env, info, argv);
+    const c10::ScalarType dtype = dtypeFromName(stringOf(env, argv[1]));
+    const std::vector<int64_t> shape = intsOf(env, argv[2]);
+    // Only now: reading the shape may run getters, and those may detach the array's memory.
     void* data = nullptr;
-    size_t length = 0, bytes = 0;
+    size_t length = 0;
     napi_typedarray_type type;
     if (napi_get_typedarray_info(env, argv[0], &type, &length, &data, nullptr, nullptr) != napi_ok)
       throw CallError("ERR_ARGUMENT", "a typed array is expected");
     static const size_t kSizes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
-    bytes = length * (static_cast<size_t>(type) < std::size(kSizes) ? kSizes[type] : 2);
-    const c10::ScalarType dtype = dtypeFromName(stringOf(env, argv[1]));
-    const std::vector<int64_t> shape = intsOf(env, argv[2]);
-    int64_t count = 1;
+    const size_t bytes = length * (static_cast<size_t>(type) < std::size(kSizes) ? kSizes[type] : 2);
+    int64_t count = 1, needed = 0;
     for (const int64_t extent : shape) {
       if (extent < 0) throw CallError("ERR_SHAPE", "negative extent in shape");
       if (__builtin_mul_overflow(count, extent, &count)) throw CallError("ERR_SHAPE", "shape is too large");
     }
-    if (static_cast<size_t>(count) * c10::elementSize(dtype) != bytes)
+    if (__builtin_mul_overflow(count, static_cast<int64_t>(c10::elementSize(dtype)), &needed) ||
+        static_cast<size_t>(needed) != bytes)
       throw CallError("ERR_SHAPE", "shape holds " + std::to_string(count) + " values of " + dtypeName(dtype) +
                                        ", the array has " + std::to_string(bytes) + " bytes");
     at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(dtype));
@@ -117,7 +138,7 @@ napi_value toArrayBuffer(napi_env env, napi_callback_info info) {
     arguments(env, info, argv);
     const at::Tensor tensor = hostContiguous(tensorArgument(env, argv[0]));
     void* data = nullptr;
-    if (napi_create_arraybuffer(env, tensor.nbytes(), &data, &buffer) != napi_ok)
+    if (!newArrayBuffer(env, tensor.nbytes(), &data, &buffer))
       throw CallError("ERR_OUT_OF_MEMORY",
                       "no ArrayBuffer of " + std::to_string(tensor.nbytes()) + " bytes can be made");
     if (tensor.nbytes() > 0) std::memcpy(data, tensor.const_data_ptr(), tensor.nbytes());
@@ -130,15 +151,16 @@ napi_value shareArrayBuffer(napi_env env, napi_callback_info info) {
     napi_value argv[1], buffer;
     arguments(env, info, argv);
     const at::Tensor tensor = tensorArgument(env, argv[0]);
-    if (!tensor.device().is_cpu() || !tensor.is_contiguous() || tensor.layout() != c10::kStrided)
+    if (!tensor.device().is_cpu() || tensor.layout() != c10::kStrided || !tensor.is_contiguous() || tensor.is_conj() ||
+        tensor.is_neg() || tensor._is_zerotensor())
       throw CallError("ERR_DEVICE", "only a contiguous CPU tensor can share its memory");
-    auto* owner = new at::Tensor(tensor.detach());
-    const auto release = [](napi_env, void*, void* hint) { delete static_cast<at::Tensor*>(hint); };
-    if (napi_create_external_arraybuffer(env, owner->mutable_data_ptr(), owner->nbytes(), release, owner, &buffer) !=
-        napi_ok) {
-      delete owner;
+    auto owner = std::make_unique<at::Tensor>(tensor.detach());
+    void* data = owner->mutable_data_ptr();
+    // Node's own headers and those of node-api-headers disagree on the type of the first parameter.
+    const auto release = [](auto*, void*, void* hint) { delete static_cast<at::Tensor*>(hint); };
+    if (napi_create_external_arraybuffer(env, data, owner->nbytes(), release, owner.get(), &buffer) != napi_ok)
       throw CallError("ERR_NOT_IMPLEMENTED", "this runtime does not allow external ArrayBuffers");
-    }
+    owner.release();
     return buffer;
   });
 }
@@ -147,8 +169,10 @@ napi_value dispose(napi_env env, napi_callback_info info) {
   return guarded(env, "dispose", [&]() -> napi_value {
     napi_value argv[1], result;
     arguments(env, info, argv);
-    const HandleTable::Released released = HandleTable::instance().release(handleOf(env, argv[0]));
+    const Handle handle = handleOf(env, argv[0]);
+    const HandleTable::Released released = HandleTable::instance().release(handle);
     reportReleased(env, released);
+    EnvData::of(env)->unwatched.erase(handle);
     check(napi_get_boolean(env, released.alive, &result));
     return result;
   });
@@ -194,6 +218,7 @@ napi_value track(napi_env env, napi_callback_info info) {
     auto owned = std::make_unique<Handle>(handle);
     check(napi_wrap(env, argv[0], owned.get(), releaseTracked, nullptr, nullptr));
     owned.release();
+    EnvData::of(env)->unwatched.erase(handle);
     HandleTable::instance().setReported(handle, bytes);
     int64_t total;
     if (bytes > 0) napi_adjust_external_memory(env, bytes, &total);
@@ -207,7 +232,7 @@ napi_value openBatch(napi_env env, napi_callback_info) {
     check(napi_create_object(env, &object));
     auto batch = std::make_unique<Batch>();
     check(napi_wrap(env, object, batch.get(), releaseBatch, nullptr, nullptr));
-    EnvData::of(env)->batch = batch.release();
+    EnvData::of(env)->use(batch.release());
     return object;
   });
 }
@@ -231,23 +256,30 @@ napi_value endScope(napi_env env, napi_callback_info info) {
       throw CallError("ERR_SCOPE", "scopes must end in the reverse order of their beginning");
     std::vector<Handle> made = std::move(data->scopes.back());
     data->scopes.pop_back();
-    uint32_t length = 0;
-    check(napi_get_array_length(env, argv[1], &length));
-    if (length == 0) {
+    std::unordered_set<Handle> kept;
+    try {
+      uint32_t length = 0;
+      check(napi_get_array_length(env, argv[1], &length));
+      for (uint32_t i = 0; i < length; ++i) {
+        napi_value element;
+        check(napi_get_element(env, argv[1], i, &element));
+        kept.insert(handleOf(env, element));
+      }
+    } catch (...) {
+      HandleTable::instance().releaseAll(made);
+      throw;
+    }
+    if (kept.empty()) {
       HandleTable::instance().releaseAll(made);
       return nullptr;
-    }
-    std::unordered_set<Handle> kept;
-    for (uint32_t i = 0; i < length; ++i) {
-      napi_value element;
-      check(napi_get_element(env, argv[1], i, &element));
-      kept.insert(handleOf(env, element));
     }
     for (const Handle handle : made) {
       if (kept.count(handle) == 0)
         HandleTable::instance().release(handle);
       else if (!data->scopes.empty())
         data->scopes.back().push_back(handle);
+      else
+        data->unwatched.insert(handle);
     }
     return nullptr;
   });

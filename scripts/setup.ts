@@ -9,8 +9,8 @@ import { type LibTorch, locateLibTorch } from '../lib/native/libtorch-locate.js'
 import { describeCandidate } from '../lib/native/load-addon.js';
 import { packageRoot } from '../lib/native/paths.js';
 import { probeAddon } from '../lib/native/probe.js';
-import { formatSeconds } from '../lib/native/progress.js';
 import { NativeError, SrumError } from '../lib/util/errors.js';
+import { formatSeconds } from '../lib/util/format.js';
 
 // Puts a clone in working order: LibTorch, the addon, the operators' types, the compiled TypeScript.
 // Each step looks first whether there is anything to do; when there is not, nothing is printed.

@@ -21,3 +21,12 @@ export type TorchErrorCode =
 export class TorchError extends SrumError {
   declare readonly code: TorchErrorCode;
 }
+
+/** `String(value)` for messages: objects whose conversion throws are named by their type. */
+export function printable(value: unknown): string {
+  try {
+    return String(value);
+  } catch {
+    return typeof value;
+  }
+}

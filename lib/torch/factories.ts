@@ -16,6 +16,9 @@ export interface RandomOptions extends TensorOptions {
   generator?: Generator;
 }
 
+/** LibTorch's limit for most operators. */
+const MAX_DIMENSIONS = 64;
+
 const storage: Partial<Record<DType, (length: number) => TypedArray>> = {
   float32: (n) => new Float32Array(n),
   float64: (n) => new Float64Array(n),
@@ -42,6 +45,9 @@ export function tensor(
   for (let level: NestedArray = data; Array.isArray(level); level = level[0]) {
     shape.push(level.length);
     if (level.length === 0) break;
+    // Also how an array that contains itself is found out.
+    if (shape.length > MAX_DIMENSIONS)
+      throw new TorchError('ERR_SHAPE', `tensor(): more than ${MAX_DIMENSIONS} dimensions`);
   }
   let flat: unknown[] = [data];
   for (let level = 0; level < shape.length; level++) flat = flat.flat();

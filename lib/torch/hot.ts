@@ -1,10 +1,10 @@
-import { TorchError } from './errors.js';
+import { printable, TorchError } from './errors.js';
 import { native } from './native.js';
 
 /** The handle of an operand; anything but a tensor is refused before it reaches the addon. */
 export function h(value: { handle: number }): number {
   if (typeof value?.handle !== 'number')
-    throw new TorchError('ERR_ARGUMENT', `a Tensor is expected, found ${String(value)}`);
+    throw new TorchError('ERR_ARGUMENT', `a Tensor is expected, found ${printable(value)}`);
   return value.handle;
 }
 

@@ -1,5 +1,5 @@
 import { isDevice, isDType } from './dtype.js';
-import { TorchError } from './errors.js';
+import { printable, TorchError } from './errors.js';
 import { own } from './memory.js';
 import {
   type BoundOperator,
@@ -159,13 +159,17 @@ class Overload {
   }
 }
 
-function describe(value: unknown): string {
+function describe(value: unknown, depth = 0): string {
   if (value instanceof Tensor)
     return value.isDisposed ? 'disposed Tensor' : `${value.dtype}[${value.shape}] ${value.device}`;
-  if (Array.isArray(value))
-    return `[${value.slice(0, 8).map(describe).join(', ')}${value.length > 8 ? ', …' : ''}]`;
+  if (Array.isArray(value)) {
+    // An array may contain itself.
+    if (depth > 2) return '[…]';
+    const items = value.slice(0, 8).map((item) => describe(item, depth + 1));
+    return `[${items.join(', ')}${value.length > 8 ? ', …' : ''}]`;
+  }
   if (isOptions(value)) return `{${Object.keys(value).join(', ')}}`;
-  return typeof value === 'string' ? `'${value}'` : String(value);
+  return typeof value === 'string' ? `'${value}'` : printable(value);
 }
 
 /** One operator with all its overloads; the arguments choose. */
@@ -191,7 +195,7 @@ export class Operator {
     }
     throw new TorchError(
       'ERR_ARGUMENT',
-      `${this.#name.replace(/^aten::/, '')}(${args.map(describe).join(', ')}) fits no overload; known: ${this.#overloads.join('; ') || 'none'}`,
+      `${this.#name.replace(/^aten::/, '')}(${args.map((value) => describe(value)).join(', ')}) fits no overload; known: ${this.#overloads.join('; ') || 'none'}`,
     );
   }
 

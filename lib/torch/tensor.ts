@@ -144,7 +144,10 @@ export class Tensor {
   }
 
   itemBigInt(): bigint {
-    return BigInt(native.tensorItem(this.handle));
+    const value = native.tensorItem(this.handle);
+    if (typeof value === 'number' && !Number.isInteger(value))
+      throw new TorchError('ERR_DTYPE', `itemBigInt(): ${value} is no whole number`);
+    return BigInt(value);
   }
 
   /** A copy of the elements in row-major order, in the dtype's own array (raw bits for bfloat16 and float16). */

@@ -30,7 +30,10 @@ function peakMemory(body: string): number {
   return Number(run.stdout);
 }
 
-describe('memory', () => {
+describe('memory', function () {
+  // A million allocations and the collections between them: minutes on a busy machine.
+  this.timeout(900_000);
+
   it('frees what a scope made, except its result and what is kept', () => {
     const before = liveTensors();
     let inner: Tensor | undefined;

@@ -5,7 +5,9 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'mocha';
 import {
   type DType,
+  liveTensors,
   openSafetensors,
+  type SafetensorsEntry,
   type Tensor,
   tensor,
   writeSafetensors,
@@ -155,6 +157,42 @@ describe('safetensors', () => {
     const file = path.join(dir, 'x.safetensors');
     writeSafetensors(file, [['x', zeros([1])]]);
     assert.throws(() => openSafetensors(file).get('y'), /key y/);
+  });
+
+  it('makes announced tensors one at a time and frees each when it is written', () => {
+    const source = tensor([1, 2, 3, 4], { shape: [2, 2] });
+    const before = liveTensors();
+    const alive: number[] = [];
+    const entries = Array.from(
+      { length: 8 },
+      (_, i): SafetensorsEntry => [
+        `t${i}`,
+        { dtype: 'bfloat16', shape: [2, 2] },
+        () => {
+          alive.push(liveTensors() - before);
+          return source.mul(i).to('bfloat16');
+        },
+      ],
+    );
+    const file = path.join(dir, 'lazy.safetensors');
+    writeSafetensors(file, entries);
+    assert.deepEqual(alive, new Array(8).fill(0));
+    assert.equal(liveTensors(), before);
+    const read = openSafetensors(file).get('t3');
+    assert.equal(read.dtype, 'bfloat16');
+    assert.deepEqual(read.toArray(), [
+      [3, 6],
+      [9, 12],
+    ]);
+  });
+
+  it('refuses a tensor that is not what was announced, and leaves no file', () => {
+    for (const made of [zeros([3]), zeros([2], { dtype: 'float64' })]) {
+      const file = path.join(dir, 'other.safetensors');
+      const entry = ['x', { dtype: 'float32', shape: [2] }, () => made] as const;
+      assert.throws(() => writeSafetensors(file, [entry]), /key x; expected float32\[2\]/);
+    }
+    assert.deepEqual(fs.readdirSync(dir), []);
   });
 
   it('leaves nothing behind when the disk is full or the folder is no folder', () => {
