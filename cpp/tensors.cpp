@@ -53,10 +53,6 @@ bool newArrayBuffer(napi_env env, size_t bytes, void** data, napi_value* buffer)
   return napi_get_arraybuffer_info(env, *buffer, data, &got) == napi_ok && got == bytes;
 }
 
-// The collector starts a full collection for every few dozen megabytes it is told of. Told of half, it lets some
-// hundred megabytes gather first, which is cheap, and collects half as often, which is not.
-constexpr int64_t kReportedFraction = 2;
-
 void reportReleased(node_api_basic_env env, const HandleTable::Released& released) {
   int64_t total;
   if (released.reported > 0) napi_adjust_external_memory(env, -released.reported, &total);
@@ -212,9 +208,8 @@ napi_value track(napi_env env, napi_callback_info info) {
     const Handle handle = handleOf(env, argv[1]);
     const at::Tensor tensor = HandleTable::instance().get(handle);
     // A view has no memory of its own to report.
-    const int64_t bytes = tensor.has_storage() && !tensor.is_view()
-                              ? static_cast<int64_t>(tensor.storage().nbytes()) / kReportedFraction
-                              : 0;
+    const int64_t bytes =
+        tensor.has_storage() && !tensor.is_view() ? static_cast<int64_t>(tensor.storage().nbytes()) : 0;
     auto owned = std::make_unique<Handle>(handle);
     check(napi_wrap(env, argv[0], owned.get(), releaseTracked, nullptr, nullptr));
     owned.release();
