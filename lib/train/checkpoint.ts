@@ -44,8 +44,10 @@ export type CheckpointManifest = z.output<typeof manifestSchema>;
 
 /** Tensors of a checkpoint by file; `ema` only where an average is kept. */
 export interface CheckpointTensors {
+  /** Every weight of the model, trained or frozen. */
   model: ReadonlyMap<string, Tensor>;
   ema: ReadonlyMap<string, Tensor> | null;
+  /** The moments of the optimiser, as `AdamW.stateDict` names them. */
   optimizer: ReadonlyMap<string, Tensor>;
 }
 

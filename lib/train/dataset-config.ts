@@ -2,13 +2,11 @@ import { z } from 'zod';
 import { ConfigError } from '../util/errors.js';
 import { type ConfigSource, nearest, readYaml, validate } from './yaml-config.js';
 
-/**
- * The dataset YAML and the dataset registry of the BAGEL reference.
- *
- * A dataset YAML maps group names to mappings that name data sets; the registry says where each
- * named data set lies. The reference keeps the registry in a Python file, here it is YAML too.
- * Relative paths are relative to the working directory, as in the reference.
- */
+// The dataset YAML and the dataset registry of the BAGEL reference. A dataset YAML maps group names
+// to mappings that name data sets; the registry says where each named data set lies. The reference
+// keeps the registry in a Python file, here it is YAML too. Relative paths are relative to the
+// working directory, as in the reference.
+
 const count = z.int().min(1);
 
 const imageTransformSchema = z.strictObject({
@@ -44,8 +42,10 @@ export const DATASET_GROUPS = [
   'unified_edit',
   'regional_reward',
 ] as const;
+/** One of {@link DATASET_GROUPS}. */
 export type DatasetGroup = (typeof DATASET_GROUPS)[number];
 
+/** Schema of a dataset YAML: groups by name. Unknown keys are refused. */
 export const datasetConfigSchema = z.strictObject({
   t2i_pretrain: groupSchema.optional(),
   vlm_sft: groupSchema.optional(),
@@ -61,6 +61,10 @@ const rewardInfoSchema = z.strictObject({
 
 const otherInfo = z.record(z.string(), z.record(z.string(), z.unknown()));
 
+/**
+ * Schema of the registry: for each group the data sets by name. Only the entries of
+ * `regional_reward` are checked; those of the other groups are accepted as they stand.
+ */
 export const datasetInfoSchema = z.strictObject({
   t2i_pretrain: otherInfo.optional(),
   vlm_sft: otherInfo.optional(),
@@ -68,17 +72,26 @@ export const datasetInfoSchema = z.strictObject({
   regional_reward: z.record(z.string(), rewardInfoSchema).optional(),
 });
 
+/** Options of an image transform: sizes in pixels, `max_pixels` over all images of a sample. */
 export type ImageTransformArgs = z.output<typeof imageTransformSchema>;
+/** A group of a dataset YAML with all defaults filled in. */
 export type DatasetGroupConfig = z.output<typeof groupSchema>;
+/** A validated dataset YAML. */
 export type DatasetConfig = z.output<typeof datasetConfigSchema>;
+/** A validated registry. */
 export type DatasetInfo = z.output<typeof datasetInfoSchema>;
+/** What the registry says about one regional-reward data set. */
 export type RewardDatasetInfo = z.output<typeof rewardInfoSchema>;
 
 /** One regional-reward data set, ready to be opened. */
 export interface RewardSource {
+  /** Its name in the registry. */
   name: string;
+  /** File of reward records, one a line. */
   jsonl: string;
+  /** Folder of the target images. */
   goodDir: string;
+  /** Folder of the judged images, which the boxes of the records refer to. */
   badDir: string;
 }
 

@@ -11,6 +11,7 @@ import type { Objective } from './objectives.js';
 
 /** A training sample and the record it came from, `<data set>:<line>`. */
 export interface RewardSample extends Sample {
+  /** `<data set>:<line>`. */
   id: string;
 }
 
@@ -27,26 +28,33 @@ export interface DatasetReport {
   /** Lines and records that were left out, each with its reason. */
   problems: RecordProblem[];
   /**
-   * Regions left out of their map, cut at the image border, and scores outside [-1, 1], so far; each
-   * record counts once, in whatever number of epochs it is used.
+   * Regions left out of their map so far. In this and the next two numbers each record counts once,
+   * in whatever number of epochs it is used.
    */
   regionsSkipped: number;
+  /** Regions cut at the image border. */
   regionsCut: number;
+  /** Scores outside [-1, 1]. */
   scoresOutOfRange: number;
   /** The first region problems in detail. */
   regions: RecordProblem[];
 }
 
+/** What the records are read from and how samples are made of them. */
 export interface RewardDatasetOptions {
+  /** Read in this order, which numbers the records. */
   sources: readonly RewardSource[];
+  /** Of the good and the bad images alike. */
   transform: ImageTransformArgs;
   /** `paper` builds the signed reward map, the others the released one. */
   objective: Objective;
   /** Default `record`: boxes are scaled from the image they were written for to the transformed one. */
   boxFrame?: BoxFrame;
+  /** Of the prompts. */
   tokenizer: Tokenizer;
   /** Pixels per side of a latent token (16 in BAGEL). */
   tokenPixels: number;
+  /** Decides, with the epoch, the order of the records. */
   seed: number;
 }
 
@@ -69,8 +77,8 @@ export class RewardDataset {
   /**
    * Reads the files' lines; images are opened later.
    *
-   * @throws FileError when a file cannot be read, DataError when one has no usable line, ConfigError
-   * when the transform cannot give whole latent tokens.
+   * @throws FileError when a file cannot be read, DataError when one has no usable line or the
+   * transform cannot give whole latent tokens, ConfigError for transform options out of range.
    */
   constructor(options: RewardDatasetOptions) {
     const transform = new ImageTransform(options.transform);
@@ -153,6 +161,7 @@ export class RewardDataset {
     this.#rejected.set(index, reason);
   }
 
+  /** What became of the records so far. */
   report(): DatasetReport {
     const problems: RecordProblem[] = [];
     const regions: RecordProblem[] = [];

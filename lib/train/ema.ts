@@ -8,11 +8,15 @@ import { CheckpointError, ConfigError } from '../util/errors.js';
  * Only what is trained is averaged; frozen parameters have no copy.
  */
 export class Ema {
+  /** Share of the old average in the new one. */
   readonly decay: number;
   readonly #params: Map<string, Tensor>;
   readonly #average = new Map<string, Tensor>();
 
-  /** @throws ConfigError unless 0 < decay < 1. */
+  /**
+   * @param params the trained parameters by name; they are read at every update, never written.
+   * @throws ConfigError unless 0 < decay < 1.
+   */
   constructor(params: Iterable<readonly [string, Tensor]>, decay: number) {
     if (!(decay > 0 && decay < 1)) {
       throw new ConfigError('ERR_EMA', 'the decay of the moving average is out of range', {

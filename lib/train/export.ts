@@ -22,8 +22,10 @@ import { CHECKPOINT_FILES, type CheckpointManifest, verifyCheckpoint } from './c
 
 /** Dtypes an exported model can be stored in. */
 export const EXPORT_DTYPES = ['bfloat16', 'float32'] as const;
+/** One of {@link EXPORT_DTYPES}. */
 export type ExportDtype = (typeof EXPORT_DTYPES)[number];
 
+/** What to export, and where to. */
 export interface ExportOptions {
   /** A checkpoint folder (`<checkpoint_dir>/0000309`). */
   checkpoint: string;
@@ -33,11 +35,13 @@ export interface ExportOptions {
   output: string;
   /** `raw`: the trained weights; `ema`: their moving average. */
   weights: 'raw' | 'ema';
+  /** Dtype of every tensor of the output. */
   dtype: ExportDtype;
   /** Replace an output directory that is already there. */
   overwrite?: boolean;
   /** Told as tensors are checked in the written file. */
   onProgress?: (done: number, total: number) => void;
+  /** Stops while the written file is read back; nothing is left behind then. */
   signal?: AbortSignal;
 }
 
@@ -45,14 +49,17 @@ export interface ExportOptions {
 export interface ExportReport {
   output: string;
   checkpoint: string;
+  /** Optimiser steps the checkpoint was written after. */
   step: number;
   weights: 'raw' | 'ema';
   dtype: ExportDtype;
+  /** Number of tensors in `model.safetensors`. */
   tensors: number;
   /** Keys the checkpoint lacks (parts that were not built for training), taken from the base. */
   from_base: string[];
   /** Files copied from the base directory. */
   copied: string[];
+  /** Of `model.safetensors`, in hex. */
   sha256: string;
 }
 

@@ -5,11 +5,15 @@ import { keyedSeed } from '../util/keyed-random.js';
 
 /** What an image's latents are drawn with: the run's seed and the place of the image in the run. */
 export interface PosteriorKey {
+  /** Global seed of the run. */
   seed: number;
+  /** Optimiser step, counted from 0. */
   step: number;
-  /** Number of the pack within the step, then of the image within the pack. */
+  /** Number of the pack within the step. */
   pack: number;
+  /** Number of the image within the pack. */
   image: number;
+  /** Input (`bad`) or target (`good`) of a record. */
   side: 'bad' | 'good';
 }
 
@@ -33,7 +37,8 @@ export class LatentEncoder {
   }
 
   /**
-   * A sample of the scaled latent of an image: [C, H/8, W/8] float32, without gradient.
+   * A sample of the scaled latent of an image: [C, H / f, W / f] float32 with the autoencoder's
+   * downsampling f (8 in BAGEL), without gradient. The caller owns it.
    *
    * @param name names the image's content; the same name must always mean the same pixels.
    */

@@ -6,6 +6,7 @@ import { JsonlWriter, readJsonl } from '../util/jsonl.js';
 export interface StepMetrics {
   /** Optimiser step, counted from 0. */
   step: number;
+  /** What was minimised: `mse_weight` times `mse`. */
   loss: number;
   /** Flow loss before `mse_weight`. */
   mse: number;
@@ -13,16 +14,21 @@ export interface StepMetrics {
   mse_reward: number | null;
   /** mean((v - target)^2) towards the good image, before lambda. */
   mse_constraint: number;
+  /** Learning rate of the step. */
   lr: number;
   /** Global norm before clipping. */
   grad_norm: number;
   /** Share of loss tokens whose weight `R + lambda` is below 0. */
   negative_token_fraction: number;
-  /** Tokens of all packs of the step, and those with a flow loss. */
+  /** Rows of all packed sequences of the step. */
   tokens: number;
+  /** Those of them with a flow loss. */
   loss_tokens: number;
+  /** Samples in all packs of the step. */
   samples: number;
+  /** Epoch of the last sample, counted from 0. */
   epoch: number;
+  /** `tokens` over the wall time of the whole step, loading included. */
   tokens_per_second: number;
 }
 
@@ -31,26 +37,33 @@ export interface StepMetrics {
  * belong to a run that was interrupted after its last checkpoint and will be computed again.
  */
 export class MetricsFile {
+  /** The file it writes. */
   readonly path: string;
   readonly #writer: JsonlWriter;
 
-  /** @throws FileError */
+  /**
+   * @param file created when absent.
+   * @param step first step that is going to be appended.
+   * @throws FileError when the file cannot be read, shortened or opened.
+   */
   constructor(file: string, step: number) {
     this.path = file;
     rewind(file, step);
     this.#writer = new JsonlWriter(file);
   }
 
+  /** Writes one line. @throws FileError */
   append(metrics: StepMetrics): void {
     this.#writer.append(metrics);
   }
 
+  /** Closes the file; nothing can be appended afterwards. */
   close(): void {
     this.#writer.close();
   }
 }
 
-/** The metrics written so far, in order; lines that cannot be read are left out. */
+/** The metrics written so far, in order, without lines that cannot be read; [] without a file. */
 export function readMetrics(file: string): StepMetrics[] {
   if (!fs.existsSync(file)) return [];
   return readJsonl<StepMetrics>(file).records.map((r) => r.value);

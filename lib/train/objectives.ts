@@ -11,6 +11,7 @@ import { ConfigError, DataError } from '../util/errors.js';
  * - `sft`: plain flow matching on the good image; rewards are not looked at.
  */
 export const OBJECTIVES = ['code', 'paper', 'sft'] as const;
+/** One of {@link OBJECTIVES}. */
 export type Objective = (typeof OBJECTIVES)[number];
 
 /** Everything the flow loss looks at, restricted to the loss tokens; n tokens of c latent values. */
@@ -27,6 +28,7 @@ export interface FlowTerms {
   reward?: Tensor | null;
 }
 
+/** Numbers the flow loss depends on besides tensors. */
 export interface FlowLossOptions {
   /** Weight lambda of the constraint term. Paper and released scripts: 0.5. */
   lambdaConstraint: number;
@@ -39,6 +41,7 @@ export interface FlowLossOptions {
 
 /** The flow loss and its two parts, each a float32 scalar. */
 export interface FlowLoss {
+  /** `reward + lambda constraint`, or `constraint` alone without rewards. */
   loss: Tensor;
   /** mean(R (v - (eps - x_bad))^2); null without rewards. */
   reward: Tensor | null;
@@ -96,7 +99,10 @@ export function flowLoss(
  * Cross entropy over label tokens: the plain mean, or with `weights` the weighted mean
  * `sum(w ce) / sum(w)` (BAGEL's re-weighting, where a text of n labels has w = 1 / sqrt(n)).
  *
- * `total` replaces the divisor, for accumulation over several packs.
+ * @param perToken cross entropy of each label token, [n] of any float dtype.
+ * @param weights weight of each token, [n].
+ * @param total replaces the divisor, for accumulation over several packs.
+ * @returns a float32 scalar.
  */
 export function crossEntropyLoss(
   perToken: Tensor,
@@ -112,6 +118,9 @@ export function crossEntropyLoss(
 /**
  * Weight `R + lambda` of every loss token: what the loss multiplies its squared error with when
  * good and bad are the same image. 1 everywhere for `sft` or without rewards.
+ *
+ * @param reward reward of each loss token, [rows].
+ * @returns [rows] float32.
  */
 export function tokenWeights(
   objective: Objective,

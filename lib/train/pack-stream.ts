@@ -4,7 +4,6 @@ import { CheckpointError } from '../util/errors.js';
 import { faultDetails, keyText, schemaFaults } from '../util/schema-faults.js';
 import type { RewardDataset, RewardSample } from './dataset.js';
 
-/** A place in the endless sequence of records: position `index` in the order of `epoch`. */
 const refSchema = z.strictObject({ epoch: z.int().min(0), index: z.int().min(0) });
 
 const positionSchema = z.strictObject({
@@ -13,6 +12,7 @@ const positionSchema = z.strictObject({
   buffer: z.array(refSchema),
 });
 
+/** A place in the endless sequence of records: position `index` in the order of `epoch`. */
 export type RecordRef = z.output<typeof refSchema>;
 
 /** Everything a pack stream needs to go on where it stopped; plain JSON. */
@@ -26,6 +26,7 @@ export type RecordSource = Pick<
 
 /** A sample in a pack, with the place it came from: its randomness is keyed by that. */
 export interface PackedSample extends RewardSample {
+  /** Place in the order of the epoch, which an interrupted run comes back to. */
   ref: RecordRef;
 }
 

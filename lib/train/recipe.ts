@@ -29,66 +29,114 @@ const unused = z.unknown().optional();
  */
 export const recipeSchema = z.strictObject({
   // Model
+  /** Model directory in the BAGEL layout. */
   model_path: z.string().min(1),
+  /** Must be true: training starts from the weights in `model_path`. */
   finetune_from_hf: flag(true),
+  /** With `resume_model_only`: take the averaged weights of the checkpoint where it has them. */
   finetune_from_ema: flag(true),
+  /** Must be true: image generation is what is trained. */
   visual_gen: flag(true),
+  /** Load the vision tower and its connector as well. */
   visual_und: flag(false),
+  /** Leave both experts of the language model as they are. */
   freeze_llm: flag(false),
+  /** Leave the vision tower as it is, not its connector. */
   freeze_vit: flag(true),
+  /** Must be true. */
   freeze_vae: flag(true),
+  /** Leave the understanding expert and what only feeds it as they are. */
   freeze_und: flag(false),
   // Data
+  /** Dataset YAML; exactly one of this and `dataset` is needed. */
   dataset_config_file: z.string().min(1).optional(),
+  /** The same in place. */
   dataset: datasetConfigSchema.optional(),
+  /** The registry that says where data sets lie, in place or as the path of a YAML file. */
   dataset_info: z.union([z.string().min(1), datasetInfoSchema]).optional(),
+  /** Seed of the order of the records, of condition dropout and of time steps. */
   data_seed: whole(42),
+  /** Longer samples are left out and reported. */
   max_num_tokens_per_sample: whole(8192, 1),
+  /** Tokens a pack may hold. */
   max_num_tokens: whole(9216, 1),
+  /** A pack that has reached this many tokens is closed. */
   expected_num_tokens: whole(8192, 1),
+  /** Below this many tokens a pack is filled from the buffer first. */
   prefer_buffer_before: whole(16384),
+  /** Samples set aside because they did not fit the open pack. */
   max_buffer_size: whole(50),
+  /** Probability that a prompt is dropped, for classifier-free guidance. */
   text_cond_dropout_prob: share(0.1),
+  /** The same for clean condition images in the autoencoder branch. */
   vae_cond_dropout_prob: share(0.3),
+  /** The same for condition images in the vision tower branch. */
   vit_cond_dropout_prob: share(0.3),
   // Objective
+  /** How the rewards weigh the flow loss; see `OBJECTIVES`. */
   objective: z.enum(OBJECTIVES).default('code'),
   /**
    * What the boxes of the reward records refer to. `record`: the image they were written for, so they
    * are scaled with it; `reference`: the transformed image, unscaled, as in the released code.
    */
   reward_box_frame: z.enum(BOX_FRAMES).default('record'),
+  /** Weight lambda of the constraint term (SRUM eq. 3). */
   lambda_constraint: z.number().min(0).default(0.5),
+  /** Shift of the time steps towards noise; 1 leaves them. */
   timestep_shift: positive(1),
+  /** Factor of the flow loss. */
   mse_weight: z.number().min(0).default(1),
+  /** Factor of the text loss, which regional-reward data does not have. */
   ce_weight: z.number().min(0).default(1),
+  /** Re-weighting of the text loss by length, as above without effect on these data. */
   ce_loss_reweighting: flag(false),
   // Optimisation
+  /** Seed of noise and posterior samples. */
   global_seed: whole(4396),
+  /** Optimiser steps of the whole run. */
   total_steps: whole(309, 1),
+  /** Steps of the linear ramp of the learning rate from 0. */
   warmup_steps: whole(100),
+  /** Course of the learning rate after the ramp. */
   lr_scheduler: z.enum(SCHEDULE_KINDS).default('constant'),
+  /** Peak learning rate. */
   lr: positive(2e-5),
+  /** Floor of the cosine schedule. */
   min_lr: z.number().min(0).default(1e-7),
+  /** Decay of the first moment of AdamW. */
   beta1: z.number().min(0).lt(1).default(0.9),
+  /** Decay of the second moment. */
   beta2: z.number().min(0).lt(1).default(0.95),
+  /** Added to the root of the second moment. */
   eps: positive(1e-15),
+  /** Decoupled weight decay, relative to the learning rate. */
   weight_decay: z.number().min(0).default(0),
+  /** Gradients are scaled down to this global norm; 0 leaves them. */
   max_grad_norm: z.number().min(0).default(1),
+  /** Packs per optimiser step; every token weighs the same whatever pack it is in. */
   gradient_accumulation_steps: whole(1, 1),
   /** Decay of the weight average; 0 turns it off. The reference accepts 0.9999 and ignores it. */
   ema: z.number().min(0).lt(1).default(0.99),
   // Output
+  /** Folder of `metrics.jsonl`. */
   results_dir: z.string().min(1).default('results'),
+  /** Folder of checkpoints; default `<results_dir>/checkpoints`. */
   checkpoint_dir: z.string().min(1).optional(),
+  /** Steps between lines of `metrics.jsonl`. */
   log_every: whole(1, 1),
+  /** Steps between checkpoints. */
   save_every: whole(100, 1),
+  /** Write a checkpoint after the last step too. */
   save_at_end: flag(true),
   /** Checkpoints kept, newest first; 0 keeps all. */
   keep_last: whole(3),
+  /** Go on from the newest whole checkpoint of `checkpoint_dir`. */
   auto_resume: flag(true),
+  /** Checkpoint folder to go on from when `checkpoint_dir` has none to resume. */
   resume_from: z.string().min(1).nullable().default(null),
+  /** Take only the weights of `resume_from` and start at step 0. */
   resume_model_only: flag(false),
+  /** `cpu`, `cuda` or `cuda:<n>`. */
   device: z.string().min(1).default('cpu'),
   // Understood for the sake of existing recipes, without effect here: see `IGNORED`.
   llm_path: unused,
@@ -162,8 +210,11 @@ type Parsed = z.output<typeof recipeSchema>;
 
 /** A validated recipe: every option resolved, data sets read in, checkpoint folder decided. */
 export interface Recipe extends Omit<Parsed, 'dataset' | 'dataset_info' | 'checkpoint_dir'> {
+  /** Folder of the numbered checkpoints; default `<results_dir>/checkpoints`. */
   checkpoint_dir: string;
+  /** The dataset YAML, given in place or read from `dataset_config_file`. */
   dataset: DatasetConfig;
+  /** The registry, given in place or read from its file. */
   dataset_info: DatasetInfo;
   /** File the recipe was read from, for messages. */
   file: string;

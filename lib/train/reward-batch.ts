@@ -13,7 +13,9 @@ import type { PackedSample } from './pack-stream.js';
 
 /** What packing a step's samples needs besides the samples. */
 export interface RewardBatchOptions {
+  /** Sizes of patches and position tables, and dropout probabilities. */
   config: PackConfig;
+  /** Ids of the boundary tokens. */
   tokens: BoundaryTokens;
   /** Seed of dropout and time steps. */
   seed: number;
@@ -22,6 +24,9 @@ export interface RewardBatchOptions {
 /**
  * Packs samples into one sequence. Whether a prompt is dropped and which time step an image gets
  * depends only on the seed, the epoch and the sample's place in it.
+ *
+ * @throws DataError when a sample contradicts itself, ImageError when an image does not fit the
+ * token grid.
  */
 export function packRewardSamples(
   samples: readonly PackedSample[],
@@ -41,7 +46,10 @@ export function packRewardSamples(
   return packer.finish();
 }
 
-/** The index tensors of a packed sequence, without images; belongs in a scope. */
+/**
+ * The index tensors of a packed sequence, without images: indexes, ids and positions as int64 [n],
+ * timesteps and loss weights as float32 [n]. Belongs in a scope.
+ */
 export function batchTensors(sequence: PackedSequence, device: Device = 'cpu'): PackedBatch {
   const ints = (values: readonly number[]): Tensor =>
     tensor(BigInt64Array.from(values, BigInt), { shape: [values.length], dtype: 'int64', device });
@@ -71,9 +79,11 @@ export function batchTensors(sequence: PackedSequence, device: Device = 'cpu'): 
   return batch;
 }
 
-/** The reward map of an image (null for clean conditions) and its latent grid (rows, columns). */
+/** The reward map of an image and the latent grid it is brought to. */
 export interface RewardGrid {
+  /** One reward per pixel of the transformed image; null for clean conditions. */
   map: PixelMap | null;
+  /** Latent tokens (rows, columns) of the image. */
   grid: readonly [number, number];
 }
 

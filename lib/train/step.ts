@@ -9,15 +9,21 @@ import { batchTensors, latentRewards } from './reward-batch.js';
 
 /** The options of a recipe that the loss of one pack depends on. */
 export interface PackLossOptions {
+  /** How the flow loss uses the rewards. */
   objective: Objective;
+  /** Weight of the constraint term. */
   lambda_constraint: number;
+  /** Factor of the whole flow loss. */
   mse_weight: number;
+  /** Seed of noise and posterior samples. */
   global_seed: number;
 }
 
 /** Where a pack stands in the run. */
 export interface PackPlace {
+  /** Optimiser step, counted from 0. */
   step: number;
+  /** Number of the pack within the step. */
   pack: number;
   /** Loss tokens of all packs of the step: the divisor of the loss. */
   lossTokens: number;
@@ -25,10 +31,15 @@ export interface PackPlace {
 
 /** What one pack added to the loss of its step. */
 export interface PackLosses {
+  /** Share of the step's loss, times `mse_weight`. */
   loss: number;
+  /** The same before `mse_weight`. */
   mse: number;
+  /** Share of mean(R (v - target)^2); null without rewards. */
   reward: number | null;
+  /** Share of mean((v - target)^2) towards the good image, before lambda. */
   constraint: number;
+  /** Loss tokens whose weight `R + lambda` is below 0. */
   negativeTokens: number;
 }
 

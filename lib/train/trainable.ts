@@ -5,8 +5,11 @@ import { ConfigError } from '../util/errors.js';
 
 /** Which parts stay as they are; names as in the reference's options. */
 export interface FreezeOptions {
+  /** Both experts of the language model. */
   freeze_llm: boolean;
+  /** The vision tower, not its connector. */
   freeze_vit: boolean;
+  /** The understanding expert and what only feeds it. */
   freeze_und: boolean;
 }
 

@@ -31,12 +31,17 @@ import { freeze, trainableParameters } from './trainable.js';
 
 /** What a trainer works on: a model with real float32 weights, its autoencoder and the data. */
 export interface TrainerParts {
+  /** Trained in place. */
   model: Bagel;
+  /** Only encodes; never trained. */
   vae: Autoencoder;
+  /** The records to train on. */
   dataset: RewardDataset;
+  /** Boundary tokens of the tokenizer the data set uses. */
   tokens: BoundaryTokens;
 }
 
+/** How a caller follows a run and stops it. */
 export interface TrainerHooks {
   /** Told about everything the user should know and about resumption. */
   onNote?: (note: string) => void;
@@ -52,14 +57,19 @@ export interface TrainerHooks {
 export interface TrainSummary {
   /** Completed optimiser steps. */
   step: number;
+  /** `total_steps` of the recipe. */
   totalSteps: number;
   /** Step the run was resumed from; 0 for a new run. */
   resumedFrom: number;
+  /** Whether the run was stopped before `totalSteps`. */
   aborted: boolean;
   /** Newest checkpoint; null when none was written. */
   checkpoint: string | null;
+  /** Path of `metrics.jsonl`. */
   metrics: string;
+  /** Metrics of the last step made by this call; null when none was left to make. */
   last: StepMetrics | null;
+  /** What became of the records. */
   data: DatasetReport;
 }
 

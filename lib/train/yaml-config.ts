@@ -17,7 +17,9 @@ import { keyText, type SchemaFault, schemaFaults } from '../util/schema-faults.j
 
 /** Where a value came from: a YAML file, or options given on top of it (no lines). */
 export interface ConfigSource {
+  /** File name, or what stands for it in messages. */
   file: string;
+  /** The document as plain JavaScript values, not yet validated. */
   value: unknown;
   /** 1-based line of the value at a path of keys and indexes; undefined where unknown. */
   lineOf(path: readonly PropertyKey[]): number | undefined;
