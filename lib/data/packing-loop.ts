@@ -24,6 +24,7 @@ export interface SampleGroup<S extends PackableSample = Sample> {
   weight: number;
   /** At least one sample of this group opens every pack. */
   mandatory?: boolean;
+  /** Where its samples come from. */
   stream: Iterator<S> | AsyncIterator<S>;
 }
 
@@ -37,13 +38,17 @@ export type PackMode = 'lossless' | 'reference';
 /** A sample that did not reach any pack, and why. */
 export interface PackSkip {
   source: SampleSource | null;
+  /** What {@link sampleRows} says. */
   rows: number;
+  /** `too_long`: more rows than a sample may have. `overflow`: dropped in the reference mode. */
   reason: 'too_long' | 'overflow';
 }
 
 /** Counts of a packing loop, for the report of a run. */
 export interface PackReport {
+  /** Packs handed out. */
   packs: number;
+  /** Samples that joined a pack. */
   packed: number;
   skipped: Record<PackSkip['reason'], number>;
   /** The first skips, in detail. */
@@ -117,6 +122,7 @@ export interface PackingOptions<S extends PackableSample> {
  * and hands out everything that is left.
  */
 export class PackingLoop<S extends PackableSample = Sample> {
+  /** What became of the samples so far. */
   readonly report: PackReport = {
     packs: 0,
     packed: 0,

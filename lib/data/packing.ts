@@ -6,13 +6,17 @@ import type { ChwImage } from './transforms.js';
 
 /** Options of packing, with the key names of the reference. */
 export interface PackConfig {
+  /** Probability that a droppable text is left out. */
   text_cond_dropout_prob: number;
+  /** The same for clean images of the autoencoder. */
   vae_cond_dropout_prob: number;
+  /** The same for images of the vision tower. */
   vit_cond_dropout_prob: number;
   /** Image pixels per side of a latent token (VAE downsampling times latent patch). */
   vae_image_downsample: number;
   /** Side of the latent position table. */
   max_latent_size: number;
+  /** Image pixels per side of a ViT token. */
   vit_patch_size: number;
   /** Side of the ViT position table. */
   max_num_patch_per_side: number;
@@ -38,10 +42,13 @@ export interface PackDraws {
 
 /** A VAE image of a packed sequence with what belongs to it. */
 export interface PackedVaeImage {
+  /** Input of the autoencoder. */
   image: ChwImage;
+  /** Whether the image is learned to be generated: its latents get noise. */
   loss: boolean;
   /** Clean target; null: the image itself. */
   gtImage: ChwImage | null;
+  /** One reward per pixel; null where there are none. */
   rewardMap: PixelMap | null;
   /** Sample of the sequence it belongs to. */
   sample: number;
@@ -52,27 +59,45 @@ export interface PackedVaeImage {
  * rows and VAE images are in sequence order, and `vaeImages` keeps targets and reward maps beside their image.
  */
 export interface PackedSequence {
+  /** Rows of the sequence. */
   sequenceLength: number;
+  /** Rows of each sample. */
   sampleLens: number[];
+  /** Rows of each split; a split shares one attention mode. */
   splitLens: number[];
+  /** Attention mode of each split. */
   attnModes: AttnMode[];
+  /** Token ids of all text rows, boundary tokens of images included. */
   packedTextIds: number[];
+  /** Rows of these ids. */
   packedTextIndexes: number[];
+  /** Rope position of every row. */
   packedPositionIds: number[];
+  /** Per VAE row: its place in the latent position table. */
   packedLatentPositionIds: number[];
+  /** Rows of latent tokens. */
   packedVaeTokenIndexes: number[];
   /** Latent tokens (rows, columns) of each VAE image. */
   patchifiedVaeLatentShapes: Array<[number, number]>;
   /** Per VAE row: the drawn number, or -Infinity for clean images. */
   packedTimesteps: number[];
+  /** Rows with a flow loss. */
   mseLossIndexes: number[];
+  /** Rows of ViT tokens. */
   packedVitTokenIndexes: number[];
+  /** Per ViT row: its place in the ViT position table. */
   packedVitPositionIds: number[];
+  /** Tokens of each ViT image. */
   vitTokenSeqlens: number[];
+  /** Labels of the cross-entropy: what should follow the row. */
   packedLabelIds: number[];
+  /** Rows the labels belong to. */
   ceLossIndexes: number[];
+  /** Weight of each label; see {@link lengthToWeight}. */
   ceLossWeights: number[];
+  /** Images of the autoencoder branch. */
   vaeImages: PackedVaeImage[];
+  /** Images of the vision tower branch. */
   vitImages: ChwImage[];
   /** Origin of each sample. */
   sources: Array<SampleSource | null>;
@@ -135,6 +160,7 @@ export class SequencePacker {
   /** Timestep shared by the images of the split being packed. */
   #timestep = Number.NEGATIVE_INFINITY;
 
+  /** @param draws where timesteps and dropout decisions come from. */
   constructor(config: PackConfig, tokens: BoundaryTokens, draws: PackDraws) {
     this.#config = config;
     this.#tokens = tokens;

@@ -15,8 +15,11 @@ import type { ImageTransform } from './transforms.js';
 
 /** A reward map with what was left out or altered while it was built. */
 export interface BuiltMap extends PixelMap {
+  /** Regions left out of the map, by their number in `vlm_rewards`. */
   skipped?: Array<{ index: number; reason: string }>;
+  /** Regions cut at the image border. */
   cut?: Array<{ index: number; reason: string }>;
+  /** Scores outside [-1, 1]. */
   outOfRange?: number;
 }
 
@@ -32,19 +35,24 @@ export type MapBuilder = (rewards: unknown, size: FrameSize, frame: FrameSize) =
 
 /** What the boxes of reward records refer to; see `RegionalRewardOptions.boxFrame`. */
 export const BOX_FRAMES = ['record', 'reference'] as const;
+/** One of {@link BOX_FRAMES}. */
 export type BoxFrame = (typeof BOX_FRAMES)[number];
 
 /** Options of a regional-reward data set. */
 export interface RegionalRewardOptions {
   /** Name for reports; default: the jsonl path. */
   name?: string;
+  /** File of reward records, one a line. */
   jsonl: string;
   /** Folder of the images that are trained on and that the boxes refer to. */
   badDir: string;
   /** Folder of the target images. */
   goodDir: string;
+  /** Of good and bad images alike. */
   transform: ImageTransform;
+  /** Of the prompts. */
   tokenizer: Tokenizer;
+  /** How rewards become a map of the transformed image. */
   buildMap: MapBuilder;
   /**
    * What the boxes refer to. `record` (default): the width and height the record gives, else the saved
@@ -68,9 +76,14 @@ export interface RegionalRewardReport {
   lines: JsonlProblem[];
   /** Records that failed when they were asked for (missing image, unusable score, ...). */
   records: Array<{ line: number; reason: string }>;
-  /** Regions of the records used so far; each record counts once, however often it is used. */
+  /**
+   * Regions left out of the maps of the records used so far; each record counts once, however often
+   * it is used.
+   */
   regionsSkipped: number;
+  /** The same for regions cut at the image border. */
   regionsCut: number;
+  /** The same for scores outside [-1, 1]. */
   scoresOutOfRange: number;
   /** The first region problems in detail. */
   regions: Array<{ line: number; index: number; reason: string }>;
@@ -80,7 +93,9 @@ const MAX_REGION_EXAMPLES = 20;
 
 /** A jsonl of judged images as training samples, by position. */
 export class RegionalRewardDataset {
+  /** Name for reports. */
   readonly name: string;
+  /** What was left out or altered so far; grows as samples are made. */
   readonly report: RegionalRewardReport;
   readonly #options: RegionalRewardOptions;
   /** Lines whose regions are in the report already. */

@@ -64,7 +64,9 @@ function isControl(token: { content: string; special: boolean }): boolean {
 
 /** A byte-level BPE tokenizer (the Qwen2 family). */
 export class BpeTokenizer implements Tokenizer {
+  /** Ids run from 0 to this number, excluded; some may stand for nothing. */
   readonly vocabSize: number;
+  /** Ids of the boundary tokens. */
   readonly special: Readonly<BoundaryTokens>;
   readonly #inner: HfTokenizer;
   readonly #bytes: Array<Uint8Array | null>;
@@ -142,6 +144,11 @@ export class BpeTokenizer implements Tokenizer {
     return out;
   }
 
+  /**
+   * Token ids of a text; boundary and control tokens written out in it are plain text.
+   *
+   * @throws DataError when the vocabulary cannot write the text.
+   */
   encode(text: string): number[] {
     if (text === '') return [];
     // Lone surrogates have no UTF-8 form.
@@ -154,6 +161,7 @@ export class BpeTokenizer implements Tokenizer {
     });
   }
 
+  /** The text of ids: control tokens by their names, unknown ids and broken UTF-8 as U+FFFD. */
   decode(ids: readonly number[]): string {
     let out = '';
     let pending: Uint8Array[] = [];
@@ -174,6 +182,7 @@ export class BpeTokenizer implements Tokenizer {
     return out;
   }
 
+  /** Bytes of every id, null for control tokens and unused ids. Not a copy. */
   tokenBytes(): Array<Uint8Array | null> {
     return this.#bytes;
   }
@@ -181,9 +190,12 @@ export class BpeTokenizer implements Tokenizer {
 
 /** One id per UTF-8 byte (id = 16 + byte); decoding writes ids as `[id]`. For tests and golden data. */
 export class ByteTokenizer implements Tokenizer {
+  /** 16 ids for control tokens and one for each byte. */
   readonly vocabSize = FIRST_BYTE_ID + 256;
+  /** Ids of the boundary tokens, all below 16. */
   readonly special: Readonly<BoundaryTokens>;
 
+  /** @param special ids of the boundary tokens; default 1 to 4. */
   constructor(
     special: BoundaryTokens = {
       bos_token_id: 1,
@@ -195,10 +207,12 @@ export class ByteTokenizer implements Tokenizer {
     this.special = special;
   }
 
+  /** One id per byte of the UTF-8 form. */
   encode(text: string): number[] {
     return Array.from(Buffer.from(text, 'utf8'), (byte) => FIRST_BYTE_ID + byte);
   }
 
+  /** bos and eos by their names, every other id as `[id]`; bytes are not turned back into text. */
   decode(ids: readonly number[]): string {
     const { bos_token_id, eos_token_id } = this.special;
     return ids
@@ -209,6 +223,7 @@ export class ByteTokenizer implements Tokenizer {
       .join('');
   }
 
+  /** Bytes of every id, null below 16. */
   tokenBytes(): Array<Uint8Array | null> {
     return Array.from({ length: this.vocabSize }, (_, id) =>
       id < FIRST_BYTE_ID ? null : Uint8Array.of(id - FIRST_BYTE_ID),

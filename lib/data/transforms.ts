@@ -130,7 +130,9 @@ function positiveInteger(options: TransformOptions, key: keyof TransformOptions)
  * @throws ConfigError for options that are no positive whole numbers or a minimum above the maximum.
  */
 export class ImageTransform {
+  /** The options as given. */
   readonly options: TransformOptions;
+  /** Both sides of a transformed image are multiples of this many pixels. */
   readonly stride: number;
 
   constructor(options: TransformOptions) {
