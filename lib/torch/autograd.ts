@@ -30,15 +30,26 @@ export function inferenceMode<T>(body: () => T): T {
   }
 }
 
+/** Options of {@link grad}. */
 export interface GradOptions {
+  /**
+   * Gradient of each output, of its shape; null stands for one, which only scalars can do without.
+   */
   gradOutputs?: readonly (Tensor | null)[];
+  /** Keep the graph for another pass. Default: as `createGraph`. */
   retainGraph?: boolean;
+  /** Record the gradients too, so that they can be differentiated. Default false. */
   createGraph?: boolean;
   /** Return null for an input that does not take part, instead of throwing. */
   allowUnused?: boolean;
 }
 
-/** Gradients of the summed outputs with respect to `inputs`, without touching any `grad`. */
+/**
+ * Gradients of the summed outputs with respect to `inputs`, without touching any `grad`.
+ *
+ * @returns one tensor per input, of its shape and dtype; null only with `allowUnused`.
+ * @throws {TorchError} when an output has no graph, an input takes no part, or shapes do not fit.
+ */
 export function grad(
   outputs: readonly Tensor[],
   inputs: readonly Tensor[],

@@ -48,12 +48,15 @@ const arrays: Record<DType, { array: ArrayConstructor; bytes: number }> = {
   complex128: { array: Float64Array, bytes: 16 },
 };
 
+/** Whether a value names an element type. */
 export const isDType = (name: unknown): name is DType =>
   typeof name === 'string' && Object.hasOwn(arrays, name);
 
+/** Whether a value has the form of a device name; the device need not exist. */
 export const isDevice = (name: unknown): name is Device =>
   typeof name === 'string' && /^(cpu|cuda|meta)(:\d+)?$/.test(name);
 
+/** True for the real floating point types, 16-bit ones included. */
 export const isFloatingDType = (dtype: DType): boolean => /^b?float/.test(dtype);
 
 /** Bytes of one element. */

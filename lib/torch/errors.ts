@@ -19,6 +19,7 @@ export type TorchErrorCode =
  * then says what LibTorch objected to.
  */
 export class TorchError extends SrumError {
+  /** What kind of fault it is. */
   declare readonly code: TorchErrorCode;
 }
 

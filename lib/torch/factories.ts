@@ -5,6 +5,7 @@ import { ops } from './operators-install.js';
 import type { Generator } from './random.js';
 import { type NestedArray, type Tensor, wrap } from './tensor.js';
 
+/** Where a new tensor lies and what it holds. */
 export interface TensorOptions {
   /** Default: float32. */
   dtype?: DType;
@@ -12,7 +13,9 @@ export interface TensorOptions {
   device?: Device;
 }
 
+/** The same for random tensors. */
 export interface RandomOptions extends TensorOptions {
+  /** Where the numbers come from. Default: LibTorch's global generator of the device. */
   generator?: Generator;
 }
 
@@ -111,10 +114,13 @@ function finish(result: Tensor, options: TensorOptions): Tensor {
 
 const known = (options: TensorOptions) => ({ dtype: options.dtype, device: options.device });
 
+/** A tensor whose elements are whatever the memory held. */
 export const empty = (shape: readonly number[], options: TensorOptions = {}): Tensor =>
   ops.empty(shape, known(options));
+/** All zeros. */
 export const zeros = (shape: readonly number[], options: TensorOptions = {}): Tensor =>
   ops.zeros(shape, known(options));
+/** All ones. */
 export const ones = (shape: readonly number[], options: TensorOptions = {}): Tensor =>
   ops.ones(shape, known(options));
 /** float32 unless a dtype is given, whatever the value: JavaScript has one kind of number. */
@@ -130,6 +136,9 @@ export function arange(start: number, end?: number, step = 1, options: TensorOpt
   return ops.arange(from, to, step, { ...known(options), dtype: options.dtype ?? 'float32' });
 }
 
+/**
+ * [steps] evenly spaced numbers from `start` to `end`, both included; float32 unless a dtype is given.
+ */
 export const linspace = (
   start: number,
   end: number,

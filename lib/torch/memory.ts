@@ -14,6 +14,7 @@ export const inScope = (): boolean => depth > 0;
 
 /** What a tensor shows of itself to the memory management. */
 export interface Collectable {
+  /** Number of the tensor in the native table. */
   handle: number;
   /** What keeps the native tensor alive: a batch, or the object itself; null while a scope owns it. */
   owner: object | null;
@@ -21,6 +22,7 @@ export interface Collectable {
 
 // Set by tensor.ts; a direct import would close a circle.
 let isTensor: (value: unknown) => value is Tensor;
+/** @internal Tells the memory management how to know a tensor; called once by tensor.ts. */
 export function registerTensorTest(test: (value: unknown) => value is Tensor): void {
   isTensor = test;
 }

@@ -177,6 +177,7 @@ export class Operator {
   readonly #name: string;
   #overloads: Overload[] | null = null;
 
+  /** @param name qualified, such as `aten::add`; looked up at the first call. */
   constructor(name: string) {
     this.#name = name;
   }
@@ -199,6 +200,11 @@ export class Operator {
     );
   }
 
+  /**
+   * Runs at once.
+   *
+   * @throws {TorchError} ERR_ARGUMENT when no overload takes the arguments, else what LibTorch objects to.
+   */
   call(args: readonly unknown[]): unknown {
     const [overload, values] = this.#resolve(args);
     return overload.invoke(values);

@@ -11,10 +11,14 @@ const released = new FinalizationRegistry<number>((id) => native.generatorReleas
  * @throws {TorchError} ERR_ARGUMENT when the seed is no whole number from 0 to 2^64-1.
  */
 export class Generator {
+  /** Number in the native table. */
   readonly id: number;
+  /** What it was made with; {@link setState} does not change it. */
   readonly seed: bigint;
+  /** Device whose numbers it makes. */
   readonly device: Device;
 
+  /** @param seed a whole number from 0 to 2^64-1. */
   constructor(seed: number | bigint, device: Device = 'cpu') {
     if (typeof seed === 'number' && (!Number.isSafeInteger(seed) || seed < 0))
       throw new TorchError('ERR_ARGUMENT', `seed must be a whole number from 0, found ${seed}`);
@@ -29,6 +33,7 @@ export class Generator {
     return wrap(native.generatorGetState(this.id));
   }
 
+  /** Goes on from a state that {@link state} gave. @throws {TorchError} for anything else. */
   setState(state: Tensor): void {
     native.generatorSetState(this.id, state.handle);
   }

@@ -9,4 +9,5 @@ export const setNumThreads = (count: number): void => native.setNumThreads(count
 export const runtimeInfo = () => native.runtimeInfo();
 /** LibTorch's version the addon was built for. */
 export const torchVersion = (): string => native.runtimeInfo().builtFor;
+/** Whether LibTorch has CUDA and finds a device. */
 export const cudaAvailable = (): boolean => native.runtimeInfo().cuda;

@@ -24,6 +24,7 @@ const names: Record<string, DType> = {
 const codes = new Map(Object.entries(names).map(([code, dtype]) => [dtype, code]));
 const MAX_HEADER = 100 * 1024 * 1024;
 
+/** What the header of a safetensors file says about a tensor. */
 export interface TensorInfo {
   dtype: DType;
   shape: number[];
@@ -37,6 +38,7 @@ interface Entry extends TensorInfo {
 
 /** A safetensors file, memory mapped: a tensor's bytes are read from disk only when they are used. */
 export class SafetensorsFile {
+  /** The file, as it was named when opened. */
   readonly path: string;
   /** The `__metadata__` strings of the header. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -57,10 +59,12 @@ export class SafetensorsFile {
     this.#size = size;
   }
 
+  /** Names of all tensors. */
   keys(): string[] {
     return [...this.#entries.keys()];
   }
 
+  /** Whether the file holds a tensor of this name. */
   has(name: string): boolean {
     return this.#entries.has(name);
   }

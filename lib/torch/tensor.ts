@@ -16,11 +16,15 @@ import { native } from './native.js';
 
 /** A stretch of a dimension, as Python's start:stop:step. */
 export interface Slice {
+  /** First position; null: from the beginning. Negative counts from the end. */
   readonly start: number | null;
+  /** First position left out; null: to the end. */
   readonly stop: number | null;
+  /** At least 1. */
   readonly step: number;
 }
 
+/** `slice(1, -1)` is Python's `1:-1`; null leaves a side open. */
 export const slice = (
   start: number | null = null,
   stop: number | null = null,
@@ -30,6 +34,7 @@ export const slice = (
 /** An entry of {@link Tensor.index}: a position, a stretch, `null` for a new dimension, `'...'`, or a mask or index tensor. */
 export type Index = number | Slice | null | '...' | Tensor;
 
+/** Numbers in arrays in arrays, one level a dimension. */
 export type NestedArray = number | bigint | boolean | NestedArray[];
 
 type Metadata = readonly [DType, Device, readonly number[]];
@@ -92,18 +97,22 @@ export class Tensor {
     this.metadata = null;
   }
 
+  /** Element type. */
   get dtype(): DType {
     return this.meta()[0];
   }
 
+  /** Where the memory lies: `cpu`, `cuda:0`, `meta`. */
   get device(): Device {
     return this.meta()[1];
   }
 
+  /** Extents of all dimensions; [] for a scalar. */
   get shape(): readonly number[] {
     return this.meta()[2];
   }
 
+  /** Number of dimensions. */
   get ndim(): number {
     return this.shape.length;
   }
@@ -126,6 +135,7 @@ export class Tensor {
     return extent;
   }
 
+  /** Whether the elements are real floating point numbers. */
   get isFloating(): boolean {
     return isFloatingDType(this.dtype);
   }
@@ -143,6 +153,7 @@ export class Tensor {
     return Number(value);
   }
 
+  /** The single element as a bigint. @throws {TorchError} ERR_DTYPE for a fraction. */
   itemBigInt(): bigint {
     const value = native.tensorItem(this.handle);
     if (typeof value === 'number' && !Number.isInteger(value))
@@ -199,6 +210,7 @@ export class Tensor {
 
   // --- hot operators: bound once, no overload search
 
+  /** `this + alpha * other`, broadcast; a number keeps the dtype where it can hold it. */
   add(other: Tensor | number, options?: { alpha?: number }): Tensor {
     return wrap(
       typeof other === 'number'
@@ -207,12 +219,14 @@ export class Tensor {
     );
   }
 
+  /** As {@link add}, written into this tensor, which keeps shape and dtype. */
   add_(other: Tensor | number, options?: { alpha?: number }): this {
     if (typeof other === 'number') hot.addScalar_(this.handle, other, options?.alpha);
     else hot.addTensor_(this.handle, h(other), options?.alpha);
     return this;
   }
 
+  /** `this - alpha * other`, broadcast. */
   sub(other: Tensor | number, options?: { alpha?: number }): Tensor {
     return wrap(
       typeof other === 'number'
@@ -221,6 +235,7 @@ export class Tensor {
     );
   }
 
+  /** The product element by element, broadcast. */
   mul(other: Tensor | number): Tensor {
     return wrap(
       typeof other === 'number'
@@ -229,12 +244,17 @@ export class Tensor {
     );
   }
 
+  /** As {@link mul}, written into this tensor, which keeps shape and dtype. */
   mul_(other: Tensor | number): this {
     if (typeof other === 'number') hot.mulScalar_(this.handle, other);
     else hot.mulTensor_(this.handle, h(other));
     return this;
   }
 
+  /**
+   * The quotient element by element, broadcast; of integers a float unless `roundingMode` asks for whole
+   * numbers (`floor`: towards minus infinity, `trunc`: towards 0).
+   */
   div(other: Tensor | number, options?: { roundingMode?: 'floor' | 'trunc' | null }): Tensor {
     if (options?.roundingMode)
       return wrap(hot.divMode(this.handle, this.operand(other), options.roundingMode));
@@ -249,6 +269,10 @@ export class Tensor {
     return typeof other === 'number' ? hot.scalarTensor(other, 'float64') : h(other);
   }
 
+  /**
+   * Matrix product of the last two dimensions, [.., n, k] x [.., k, m] -> [.., n, m], the others broadcast;
+   * vectors stand for one row or one column. @throws {TorchError} ERR_SHAPE
+   */
   matmul(other: Tensor): Tensor {
     return wrap(hot.matmul(this.handle, h(other)));
   }
@@ -260,26 +284,32 @@ export class Tensor {
     );
   }
 
+  /** The same elements in another shape, where one extent may be -1; a view where possible. */
   reshape(shape: readonly number[]): Tensor {
     return wrap(hot.reshape(this.handle, shape));
   }
 
+  /** A view with two dimensions exchanged. */
   transpose(dim0: number, dim1: number): Tensor {
     return wrap(hot.transpose(this.handle, dim0, dim1));
   }
 
+  /** A view with the dimensions in another order: dimension i is the old `dims[i]`. */
   permute(dims: readonly number[]): Tensor {
     return wrap(hot.permute(this.handle, dims));
   }
 
+  /** A view with a new dimension of extent 1 at `dim`. */
   unsqueeze(dim: number): Tensor {
     return wrap(hot.unsqueeze(this.handle, dim));
   }
 
+  /** A view of one position of a dimension, which disappears. @throws {TorchError} ERR_INDEX */
   select(dim: number, index: number): Tensor {
     return wrap(hot.select(this.handle, dim, index));
   }
 
+  /** A view of `length` positions of a dimension from `start` on. @throws {TorchError} */
   narrow(dim: number, start: number, length: number): Tensor {
     return wrap(hot.narrow(this.handle, dim, start, length));
   }
@@ -371,15 +401,25 @@ export class Tensor {
 
   // --- autograd
 
+  /** Whether operations on this tensor are recorded for {@link backward}. */
   get requiresGrad(): boolean {
     return native.tensorInfo(this.handle)[2];
   }
 
+  /**
+   * Makes a leaf take gradients, or not. @throws {TorchError} unless it is a floating point leaf.
+   */
   requiresGrad_(flag = true): this {
     native.setRequiresGrad(this.handle, flag);
     return this;
   }
 
+  /**
+   * The gradient a leaf has gathered, as a new tensor over the same memory; null before the first
+   * {@link backward}. Setting it replaces the gradient, null clears it.
+   *
+   * @throws {TorchError} ERR_SHAPE, ERR_DTYPE or ERR_DEVICE for a gradient unlike its tensor.
+   */
   get grad(): Tensor | null {
     const handle = native.getGrad(this.handle);
     return handle === null ? null : wrap(handle);
@@ -423,10 +463,12 @@ export class Tensor {
     native.dispose(this.handle);
   }
 
+  /** Whether the memory was given up, by {@link dispose} or by the end of a scope. */
   get isDisposed(): boolean {
     return !native.isAlive(this.handle);
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
