@@ -1,4 +1,5 @@
-import { loadAddon } from '../native/load-addon.js';
+import { loadAddon, loadedAddon, setupCommand } from '../native/load-addon.js';
+import { NativeError } from '../util/errors.js';
 import { TorchError } from './errors.js';
 
 /** What an operator parameter accepts, as the addon reads it from the schema. */
@@ -154,6 +155,61 @@ export interface Native {
   };
 }
 
-/** The addon, loaded. @throws NativeError when it is not built or does not load. */
-export const native = loadAddon() as Native;
-native.setErrorClass(TorchError);
+const functions: Record<keyof Native, true> = {
+  setErrorClass: true,
+  listOperators: true,
+  schemasOf: true,
+  bindOperator: true,
+  hotOperators: true,
+  bindAsync: true,
+  tensorInfo: true,
+  tensorItem: true,
+  fromTypedArray: true,
+  toArrayBuffer: true,
+  shareArrayBuffer: true,
+  dispose: true,
+  isAlive: true,
+  liveTensors: true,
+  alias: true,
+  track: true,
+  openBatch: true,
+  beginScope: true,
+  endScope: true,
+  backward: true,
+  backwardAsync: true,
+  gradients: true,
+  getGrad: true,
+  setGrad: true,
+  setRequiresGrad: true,
+  setGradEnabled: true,
+  pushInferenceMode: true,
+  popInferenceMode: true,
+  generatorNew: true,
+  generatorRelease: true,
+  generatorGetState: true,
+  generatorSetState: true,
+  setNumThreads: true,
+  getNumThreads: true,
+  runtimeInfo: true,
+};
+
+/** The addon, or an error that says what to do where it was built from older sources than these files. */
+function load(): Native {
+  const addon = loadAddon() as Native;
+  const absent = (Object.keys(functions) as Array<keyof Native>).filter((name) => !addon[name]);
+  if (absent.length > 0) throw outdatedAddon(absent);
+  addon.setErrorClass(TorchError);
+  return addon;
+}
+
+/** The error for an addon that lacks functions or operators this version calls. */
+export function outdatedAddon(absent: readonly string[]): NativeError {
+  return new NativeError('ERR_ADDON_OUTDATED', 'the addon is older than the rest of the package', {
+    file: loadedAddon()?.file,
+    expected: absent.join(', '),
+    hint: `Run ${setupCommand('addon')}`,
+  });
+}
+
+/** The addon, loaded. @throws NativeError when it is not built, does not load or is outdated. */
+export const native = load();

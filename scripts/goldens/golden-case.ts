@@ -20,7 +20,7 @@ export class GoldenCase {
   readonly id: string;
   /** The JSON entry. */
   readonly entry: CaseEntry;
-  /** Plain JSON arguments of the case. */
+  /** Plain JSON arguments of the case. Reading one it does not have throws DataError; see `optional`. */
   readonly params: Json;
   readonly dir: string;
   /** Default configuration with the case's override merged in. */
@@ -35,8 +35,8 @@ export class GoldenCase {
     this.#folder = folder;
     this.entry = entry;
     this.id = entry.id;
-    this.params = entry.params ?? {};
     this.dir = folder.dir;
+    this.params = this.#guarded(entry.params ?? {});
     this.config = mergeConfig(folder.index.default_config, entry.config_override);
     this.#specs = new Map(entry.outputs.map((o) => [this.#short(o.name, 'out'), o]));
   }
@@ -57,6 +57,16 @@ export class GoldenCase {
 
   #wrong(message: string, key: string): DataError {
     return new DataError('GOLDENS_INDEX', message, { file: join(this.dir, 'cases.json'), key });
+  }
+
+  /** The parameters, such that an absent one is an error of the golden set and not of its handler. */
+  #guarded(params: Json): Json {
+    return new Proxy(params, {
+      get: (target, key) => {
+        if (typeof key === 'symbol' || key in target) return target[key];
+        throw this.#wrong(`case ${this.id} lacks a parameter`, `params.${key}`);
+      },
+    });
   }
 
   /** Names of the inputs after `<id>/in/`. */

@@ -124,6 +124,9 @@ function checkFields(index: Json, file: string): void {
     if (entry.file !== null && entry.file !== undefined && typeof entry.file !== 'string') {
       fail(`${at}.file`, 'a file name or null', entry.file);
     }
+    if (entry.params !== null && entry.params !== undefined && !isObject(entry.params)) {
+      fail(`${at}.params`, 'an object', entry.params);
+    }
     // A case that is JSON only may leave its lists out.
     entry.inputs ??= [];
     entry.outputs ??= [];
@@ -134,6 +137,11 @@ function checkFields(index: Json, file: string): void {
       }
     }
   });
+}
+
+/** A parameter that not every case has; undefined where it is absent. */
+export function optional(params: Json, key: string): Json {
+  return key in params ? params[key] : undefined;
 }
 
 /** The default configuration with a case's override merged in, part by part. */

@@ -26,7 +26,7 @@ import {
 import { generateImage, samplerDefaults } from '../../lib/generate/sampler.js';
 import { generateText } from '../../lib/generate/text.js';
 import { keep, ops, type Tensor, tensor } from '../../lib/torch/index.js';
-import type { GoldenCase, Handler, Json } from './handler.js';
+import { type GoldenCase, type Handler, type Json, optional } from './handler.js';
 
 /** The parts a case needs; the autoencoder only where the case lists its weights. */
 function parts(c: GoldenCase): GenerationModel {
@@ -74,7 +74,8 @@ function prefillOneText(c: GoldenCase): void {
 /** The prompts `p0`, `p1`, ... (or `q0`, ...) of a case, one per sequence. */
 function promptsOf(params: Json, round: 'p' | 'q'): number[][] {
   const prompts: number[][] = [];
-  while (params[`${round}${prompts.length}`]) prompts.push(params[`${round}${prompts.length}`]);
+  while (optional(params, `${round}${prompts.length}`))
+    prompts.push(params[`${round}${prompts.length}`]);
   return prompts;
 }
 
@@ -126,7 +127,7 @@ async function decodeText(c: GoldenCase): Promise<void> {
   const { ids } = await generateText(g, {
     context,
     options: { max_length: c.params.max_length },
-    endTokenId: c.params.end_token_id,
+    endTokenId: optional(c.params, 'end_token_id'),
     stop: 'first',
     onLogits: (step) => logits.push(keep(step.clone())),
   });
@@ -160,9 +161,11 @@ function guidedContexts(c: GoldenCase, g: GenerationModel, prompts: number[][]) 
 async function sampleImage(c: GoldenCase): Promise<void> {
   const g = parts(c);
   const { params } = c;
-  const batched = params.prompts !== undefined;
-  const prompts: number[][] = params.prompts ?? [params.prompt_ids];
-  const imageSizes: Array<[number, number]> = params.image_sizes_hw ?? [params.image_size_hw];
+  const batched = 'prompts' in params;
+  const prompts: number[][] = batched ? params.prompts : [params.prompt_ids];
+  const imageSizes: Array<[number, number]> = optional(params, 'image_sizes_hw') ?? [
+    params.image_size_hw,
+  ];
   const contexts = guidedContexts(c, g, prompts);
   const p = prepareVaeLatent(contexts.context, imageSizes, latentGrid(g), g.special);
   expectArrays(c, 'prep', p);
@@ -249,14 +252,16 @@ async function endToEnd(c: GoldenCase): Promise<void> {
   const options: InferenceInput = {};
   for (const key of requestOptions)
     if (key in params) Object.assign(options, { [key]: params[key] });
-  if (params.system_prompt_ids) options.system_prompt = toyText(params.system_prompt_ids);
-  const inputs = params.input_png ? [await readImage(c.path(params.input_png))] : [];
+  const system = optional(params, 'system_prompt_ids');
+  if (system) options.system_prompt = toyText(system);
+  const png = optional(params, 'input_png');
+  const inputs = png ? [await readImage(c.path(png))] : [];
   const result = await inferencer.interleaveInference([...inputs, params.prompt], options, {
     initNoise: c.hasInput('init_noise') ? c.input('init_noise') : undefined,
     posteriorNoise: c.hasInput('posterior_noise') ? [c.input('posterior_noise')] : undefined,
     onLatent: (tokens) => c.expect('latent', tokens),
   });
-  if (params.resized_hw) c.expectParam('resized_hw', result.settings.image_shapes);
+  if (optional(params, 'resized_hw')) c.expectParam('resized_hw', result.settings.image_shapes);
   c.expectParam('output_text', result.text);
   const { image } = result;
   if (image) c.expect('image', image.data, [image.height, image.width, 3]);

@@ -2,11 +2,11 @@ import type { LayoutSpec } from '../../lib/nn/packed-layout.js';
 import { PackedLayout } from '../../lib/nn/packed-layout.js';
 import { arange, noGrad } from '../../lib/torch/index.js';
 import { planMask } from './dense-mask.js';
-import type { GoldenCase, Handler, Json } from './handler.js';
+import { type GoldenCase, type Handler, type Json, optional } from './handler.js';
 
 function layoutSpec(params: Json): LayoutSpec {
   return {
-    sampleLens: params.sample_lens ?? params.document_lens,
+    sampleLens: optional(params, 'sample_lens') ?? params.document_lens,
     splitLens: params.split_lens,
     attnModes: params.attn_modes,
   };

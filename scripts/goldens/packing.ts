@@ -12,7 +12,7 @@ import { PackedLayout } from '../../lib/nn/packed-layout.js';
 import { DataError } from '../../lib/util/errors.js';
 import { handlers as datasetHandlers } from './datasets.js';
 import { denseMask, planMask } from './dense-mask.js';
-import type { GoldenCase, Handler, Json } from './handler.js';
+import { type GoldenCase, type Handler, type Json, optional } from './handler.js';
 
 /** Values handed out one after another; an error past the end. */
 function sequenceOf(name: string, values: ArrayLike<number>): () => number {
@@ -102,9 +102,8 @@ function pack(c: GoldenCase): void {
   const { params } = c;
   const draws = c.hasInput('timestep_draws') ? c.input('timestep_draws').toFloat32Array() : [];
   // A probability of 0 or 1 decides whatever is drawn; other cases list their draws.
-  const uniform = params.uniform_draws
-    ? sequenceOf('uniform_draws', params.uniform_draws)
-    : () => 0.5;
+  const uniforms = optional(params, 'uniform_draws');
+  const uniform = uniforms ? sequenceOf('uniform_draws', uniforms) : () => 0.5;
   const p = packSamples(
     params.samples.map((spec: Json, i: number) => sampleOf(c, spec, i)),
     params.data_config,

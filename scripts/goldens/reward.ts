@@ -1,7 +1,7 @@
 import { type GridSize, toLatentGrid } from '../../lib/reward/latent-grid.js';
 import { codeRewardMap } from '../../lib/reward/reward-map.js';
 import { type Tensor, tensor } from '../../lib/torch/index.js';
-import type { GoldenCase, Handler } from './handler.js';
+import { type GoldenCase, type Handler, optional } from './handler.js';
 
 /** JSON has no infinities; the index spells them out as text that begins like this. */
 const SPELLED: Array<[RegExp, number]> = [
@@ -24,8 +24,12 @@ function latentTensor(map: Float32Array, size: GridSize): Tensor {
 async function rewardMap(c: GoldenCase): Promise<void> {
   const [width, height] = c.params.image_size_wh;
   const build = () =>
-    codeRewardMap(unspelled(c.params.vlm_rewards), { width, height }, c.params.global_reward ?? 0);
-  if (c.params.raises) {
+    codeRewardMap(
+      unspelled(c.params.vlm_rewards),
+      { width, height },
+      optional(c.params, 'global_reward') ?? 0,
+    );
+  if (optional(c.params, 'raises')) {
     await c.expectThrows('the input is refused', build);
     return;
   }

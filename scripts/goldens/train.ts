@@ -7,7 +7,7 @@ import { learningRate } from '../../lib/optim/schedules.js';
 import { noGrad, ops, scope, type Tensor, tensor } from '../../lib/torch/index.js';
 import { Ema } from '../../lib/train/ema.js';
 import { crossEntropyLoss, flowLoss } from '../../lib/train/objectives.js';
-import { latentRewards } from '../../lib/train/reward-batch.js';
+import { latentRewards } from '../../lib/train/batch.js';
 import type { GoldenCase, Handler } from './handler.js';
 
 /** The packed batch of a training case, with names from the reference. */
@@ -93,7 +93,7 @@ function checkGradients(c: GoldenCase, params: ReadonlyMap<string, Tensor>): voi
     const grad = param.grad;
     if (grad !== null) grads.set(key, grad);
   }
-  if (c.params.grad_names !== undefined) {
+  if ('grad_names' in c.params) {
     const names = new Set<string>(c.params.grad_names);
     c.expectEqual(
       'gradients the reference lacks',

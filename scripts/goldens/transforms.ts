@@ -1,18 +1,23 @@
 import { readImage } from '../../lib/data/images.js';
 import { ImageTransform, normalise, targetSize } from '../../lib/data/transforms.js';
-import type { GoldenCase, Handler, Json } from './handler.js';
+import { type GoldenCase, type Handler, type Json, optional } from './handler.js';
 
 function resizeRule(c: GoldenCase): void {
   const options = {
     max_image_size: c.params.max_size,
     min_image_size: c.params.min_size,
     image_stride: c.params.stride,
-    max_pixels: c.params.max_pixels,
+    max_pixels: optional(c.params, 'max_pixels'),
   };
   const sizes = c.input('sizes_wh').toIntArray();
   const out: number[] = [];
   for (let i = 0; i < sizes.length; i += 2) {
-    const { width, height } = targetSize(sizes[i], sizes[i + 1], options, c.params.img_num);
+    const { width, height } = targetSize(
+      sizes[i],
+      sizes[i + 1],
+      options,
+      optional(c.params, 'img_num'),
+    );
     out.push(width, height);
   }
   c.expect('sizes_wh', out, [sizes.length / 2, 2]);
@@ -20,7 +25,8 @@ function resizeRule(c: GoldenCase): void {
 
 /** The transform a case describes, whatever else stands in its parameters. */
 export function transformOf(params: Json): ImageTransform {
-  const { max_image_size, min_image_size, image_stride, max_pixels } = params;
+  const { max_image_size, min_image_size, image_stride } = params;
+  const max_pixels = optional(params, 'max_pixels');
   return new ImageTransform({ max_image_size, min_image_size, image_stride, max_pixels });
 }
 

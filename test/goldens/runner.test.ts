@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { writePng } from '../../lib/data/images.js';
 import { ones, tensor, writeSafetensors } from '../../lib/torch/index.js';
 import { DataError } from '../../lib/util/errors.js';
@@ -57,6 +59,23 @@ describe('golden index', () => {
     assert.throws(() => readIndex(dir), code('GOLDENS_INDEX'));
   });
 
+  it('says what to do about an addon from older sources', () => {
+    write(empty);
+    const addon = join(dir, 'old.cjs');
+    writeFileSync(addon, 'module.exports = { listOperators: () => [] };');
+    const program = fileURLToPath(new URL('../../scripts/goldens.js', import.meta.url));
+    const { status, stderr } = spawnSync(process.execPath, [program, dir], {
+      env: { ...process.env, SRUM_ADDON: addon },
+      encoding: 'utf8',
+    });
+    assert.equal(status, 1);
+    assert.match(
+      stderr,
+      /^NativeError ERR_ADDON_OUTDATED: .*old\.cjs.*hotOperators.*npm run setup$/m,
+    );
+    assert.doesNotMatch(stderr, /TypeError/);
+  });
+
   it('refuses other formats and says that the SAM set belongs to a later release', () => {
     write({ ...empty, format: 2 });
     assert.throws(() => readIndex(dir), code('GOLDENS_FORMAT'));
@@ -81,6 +100,19 @@ describe('golden index', () => {
     assert.deepEqual([c.config, c.params], [empty.default_config, {}]);
     assert.deepEqual([c.inputNames(), c.outputNames()], [[], []]);
     assert.equal((await runner.run(second)).status, 'failed');
+  });
+
+  it('names file, case and key where a parameter is missing, and refuses other than objects', async () => {
+    write({ ...empty, cases: [{ id: 'pack_a', file: null }] });
+    const runner = new GoldenRunner(dir);
+    const result = await runner.run(runner.entries()[0]);
+    assert.equal(result.status, 'failed');
+    assert.equal(
+      result.failures[0],
+      `DataError: case pack_a lacks a parameter; file ${join(dir, 'cases.json')}; key params.samples`,
+    );
+    write({ ...empty, cases: [{ id: 'a', file: null, params: [1] }] });
+    assert.throws(() => readIndex(dir), code('GOLDENS_INDEX'));
   });
 
   it('knows a kind of case under any numbering', () => {
