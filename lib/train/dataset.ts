@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import { type BoxFrame, RegionalRewardDataset } from '../data/regional-reward.js';
-import type { Sample } from '../data/sample.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { ImageTransform } from '../data/transforms.js';
 import { codeRewardMap, globalScoreOf, paperRewardMap } from '../reward/reward-map.js';
@@ -8,39 +7,8 @@ import { DataError } from '../util/errors.js';
 import { keyedShuffle } from '../util/keyed-random.js';
 import type { ImageTransformArgs, RewardSource } from './dataset-config.js';
 import type { Objective } from './objectives.js';
+import type { DatasetReport, NamedSample, RecordProblem, SampleSet } from './sample-set.js';
 
-/** A training sample and the record it came from, `<data set>:<line>`. */
-export interface RewardSample extends Sample {
-  /** `<data set>:<line>`. */
-  id: string;
-}
-
-/** Why a record was left out. */
-export interface RecordProblem {
-  id: string;
-  reason: string;
-}
-
-/** What became of the records. Images are looked at when they are first needed. */
-export interface DatasetReport {
-  /** Records not found unusable so far. */
-  usable: number;
-  /** Lines and records that were left out, each with its reason. */
-  problems: RecordProblem[];
-  /**
-   * Regions left out of their map so far. In this and the next two numbers each record counts once,
-   * in whatever number of epochs it is used.
-   */
-  regionsSkipped: number;
-  /** Regions cut at the image border. */
-  regionsCut: number;
-  /** Scores outside [-1, 1]. */
-  scoresOutOfRange: number;
-  /** The first region problems in detail. */
-  regions: RecordProblem[];
-}
-
-/** What the records are read from and how samples are made of them. */
 export interface RewardDatasetOptions {
   /** Read in this order, which numbers the records. */
   sources: readonly RewardSource[];
@@ -64,7 +32,7 @@ export interface RewardDatasetOptions {
  * The order of an epoch is a pure function of (seed, epoch). A record that cannot be used is
  * counted with its reason and passed over; nothing is dropped silently.
  */
-export class RewardDataset {
+export class RewardDataset implements SampleSet {
   /** sha256 over everything the records say; a resumed run must find the same. */
   readonly fingerprint: string;
   readonly #seed: number;
@@ -141,7 +109,7 @@ export class RewardDataset {
    *
    * @returns null when the record cannot be used; the reason is in the report.
    */
-  async load(index: number): Promise<RewardSample | null> {
+  async load(index: number): Promise<NamedSample | null> {
     if (this.#rejected.has(index)) return null;
     const [s, i] = this.#places[index];
     const sample = await this.#sets[s].trySample(i);

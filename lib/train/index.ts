@@ -8,5 +8,6 @@ export * from './metrics.js';
 export * from './objectives.js';
 export * from './recipe.js';
 export * from './run.js';
+export * from './sample-set.js';
 export * from './trainable.js';
 export * from './trainer.js';

@@ -1,5 +1,5 @@
 import type { ChwImage } from '../data/transforms.js';
-import type { Autoencoder } from '../models/bagel/autoencoder.js';
+import type { LatentAutoencoder } from '../models/bagel/latent-autoencoder.js';
 import { Generator, keep, noGrad, randn, scope, type Tensor, tensor } from '../torch/index.js';
 import { keyedSeed } from '../util/keyed-random.js';
 
@@ -25,13 +25,13 @@ export interface PosteriorKey {
  * used images; only the noise is drawn anew each time.
  */
 export class LatentEncoder {
-  readonly #vae: Autoencoder;
+  readonly #vae: LatentAutoencoder;
   readonly #limit: number;
   readonly #cache = new Map<string, Tensor>();
   #bytes = 0;
 
   /** @param cacheBytes memory for kept moments. */
-  constructor(vae: Autoencoder, cacheBytes = 256 * 2 ** 20) {
+  constructor(vae: LatentAutoencoder, cacheBytes = 256 * 2 ** 20) {
     this.#vae = vae;
     this.#limit = cacheBytes;
   }

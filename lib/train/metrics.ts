@@ -6,14 +6,16 @@ import { JsonlWriter, readJsonl } from '../util/jsonl.js';
 export interface StepMetrics {
   /** Optimiser step, counted from 0. */
   step: number;
-  /** What was minimised: `mse_weight` times `mse`. */
+  /** What was minimised: `mse_weight` times `mse` plus `ce_weight` times `ce`. */
   loss: number;
-  /** Flow loss before `mse_weight`. */
-  mse: number;
+  /** Flow loss before `mse_weight`; null in a step without images to generate. */
+  mse: number | null;
   /** mean(R (v - target)^2); null without rewards. */
   mse_reward: number | null;
   /** mean((v - target)^2) towards the good image, before lambda. */
-  mse_constraint: number;
+  mse_constraint: number | null;
+  /** Cross entropy per label in nats, before `ce_weight`; null in a step without labels. */
+  ce: number | null;
   /** Learning rate of the step. */
   lr: number;
   /** Global norm before clipping. */

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { PackingLoop, type PackingState, type PackLimits } from '../data/packing-loop.js';
 import { CheckpointError } from '../util/errors.js';
 import { faultDetails, keyText, schemaFaults } from '../util/schema-faults.js';
-import type { RewardDataset, RewardSample } from './dataset.js';
+import type { NamedSample, SampleSet } from './sample-set.js';
 
 const refSchema = z.strictObject({ epoch: z.int().min(0), index: z.int().min(0) });
 
@@ -18,14 +18,11 @@ export type RecordRef = z.output<typeof refSchema>;
 /** Everything a pack stream needs to go on where it stopped; plain JSON. */
 export type DataPosition = z.output<typeof positionSchema>;
 
-/** What a pack stream needs of a data set. */
-export type RecordSource = Pick<
-  RewardDataset,
-  'size' | 'order' | 'load' | 'reject' | 'idOf' | 'nothingUsable'
->;
+/** What a pack stream needs of a sample set. */
+export type RecordSource = Omit<SampleSet, 'fingerprint' | 'report'>;
 
 /** A sample in a pack, with the place it came from: its randomness is keyed by that. */
-export interface PackedSample extends RewardSample {
+export interface PackedSample extends NamedSample {
   /** Place in the order of the epoch, which an interrupted run comes back to. */
   ref: RecordRef;
 }

@@ -206,20 +206,36 @@ const IGNORED: Readonly<Record<string, string>> = {
   save_at_end_as_hf: 'use `srum export`',
 };
 
-type Parsed = z.output<typeof recipeSchema>;
+/** A recipe without the model and the data. */
+const trainerOptionsSchema = recipeSchema.omit({
+  model_path: true,
+  dataset_config_file: true,
+  dataset: true,
+  dataset_info: true,
+});
 
-/** A validated recipe: every option resolved, data sets read in, checkpoint folder decided. */
-export interface Recipe extends Omit<Parsed, 'dataset' | 'dataset_info' | 'checkpoint_dir'> {
+type ParsedOptions = z.output<typeof trainerOptionsSchema>;
+
+/** Validated options of a trainer, whatever its model and data are. */
+export interface TrainerOptions extends Omit<ParsedOptions, 'checkpoint_dir'> {
   /** Folder of the numbered checkpoints; default `<results_dir>/checkpoints`. */
   checkpoint_dir: string;
+  /** File the options were read from, for messages. */
+  file: string;
+  /** Things the user should hear: options without effect, odd combinations. */
+  notes: string[];
+}
+
+/** A validated recipe: every option resolved, data sets read in, checkpoint folder decided. */
+export interface Recipe extends TrainerOptions {
+  /** Model directory training starts from. */
+  model_path: string;
+  /** File the data sets were read from; absent when they were given in place. */
+  dataset_config_file?: string;
   /** The dataset YAML, given in place or read from `dataset_config_file`. */
   dataset: DatasetConfig;
   /** The registry, given in place or read from its file. */
   dataset_info: DatasetInfo;
-  /** File the recipe was read from, for messages. */
-  file: string;
-  /** Things the user should hear: options without effect, odd combinations. */
-  notes: string[];
 }
 
 /**
@@ -242,15 +258,45 @@ export function recipeFrom(options: Readonly<Record<string, unknown>>, name = 'o
   return resolveRecipe({ file: name, value: options, lineOf: () => undefined }, {});
 }
 
-function resolveRecipe(source: ConfigSource, overrides: Readonly<Record<string, unknown>>): Recipe {
+/**
+ * As `loadRecipe` for runs whose model and data come from a program: a file with the options of
+ * the trainer alone.
+ */
+export function loadTrainerOptions(
+  file: string,
+  overrides: Readonly<Record<string, unknown>> = {},
+): TrainerOptions {
+  const source = readYaml(file);
+  const { parsed, merged } = resolveOptions(trainerOptionsSchema, source, overrides);
+  return completed(parsed, merged, source.file);
+}
+
+/** As `loadTrainerOptions` for options given as an object; `name` stands for the file. */
+export function trainerOptionsFrom(
+  options: Readonly<Record<string, unknown>>,
+  name = 'options',
+): TrainerOptions {
+  const source = { file: name, value: options, lineOf: () => undefined };
+  const { parsed, merged } = resolveOptions(trainerOptionsSchema, source, {});
+  return completed(parsed, merged, name);
+}
+
+type Fail = (key: string, message: string, details?: object) => never;
+
+/** Checks options against a schema, and those that depend on each other. */
+function resolveOptions<T extends ParsedOptions>(
+  schema: z.ZodType<T>,
+  source: ConfigSource,
+  overrides: Readonly<Record<string, unknown>>,
+): { parsed: T; merged: Record<string, unknown>; fail: Fail } {
   const given = Object.fromEntries(Object.entries(overrides).filter(([, v]) => v !== undefined));
   const merged = { ...(source.value as Record<string, unknown>), ...given };
-  const parsed = validate(recipeSchema, {
+  const parsed = validate(schema, {
     file: source.file,
     value: merged,
     lineOf: (p) => (String(p[0]) in given ? undefined : source.lineOf(p)),
   });
-  const fail = (key: string, message: string, details = {}): never => {
+  const fail: Fail = (key, message, details = {}) => {
     throw new ConfigError('ERR_RECIPE', message, {
       file: source.file,
       line: key in given ? undefined : source.lineOf([key]),
@@ -259,6 +305,24 @@ function resolveRecipe(source: ConfigSource, overrides: Readonly<Record<string, 
     });
   };
   checkCombinations(parsed, fail);
+  return { parsed, merged, fail };
+}
+
+function completed<T extends ParsedOptions>(
+  parsed: T,
+  merged: Record<string, unknown>,
+  file: string,
+): T & { checkpoint_dir: string; file: string; notes: string[] } {
+  return {
+    ...parsed,
+    checkpoint_dir: parsed.checkpoint_dir ?? path.join(parsed.results_dir, 'checkpoints'),
+    file,
+    notes: notesOf(parsed, merged),
+  };
+}
+
+function resolveRecipe(source: ConfigSource, overrides: Readonly<Record<string, unknown>>): Recipe {
+  const { parsed, merged, fail } = resolveOptions(recipeSchema, source, overrides);
   if ((parsed.dataset === undefined) === (parsed.dataset_config_file === undefined)) {
     fail('dataset_config_file', 'give the data either as a dataset YAML or in place', {
       expected: 'exactly one of dataset_config_file and dataset',
@@ -270,20 +334,18 @@ function resolveRecipe(source: ConfigSource, overrides: Readonly<Record<string, 
       expected: 'the dataset registry, or the path of a file that holds it',
     });
   }
-  return {
-    ...parsed,
+  const recipe: Recipe = {
+    ...completed(parsed, merged, source.file),
     dataset: parsed.dataset ?? readDatasetConfig(parsed.dataset_config_file as string),
     dataset_info: typeof info === 'string' ? readDatasetInfo(info) : (info as DatasetInfo),
-    checkpoint_dir: parsed.checkpoint_dir ?? path.join(parsed.results_dir, 'checkpoints'),
-    file: source.file,
-    notes: notesOf(parsed, merged),
   };
+  if (parsed.dataset?.regional_reward?.num_used_data !== undefined) {
+    recipe.notes.push('num_used_data has no effect on regional_reward: all records are used');
+  }
+  return recipe;
 }
 
-function checkCombinations(
-  r: Parsed,
-  fail: (key: string, message: string, details?: object) => never,
-): void {
+function checkCombinations(r: ParsedOptions, fail: Fail): void {
   if (!r.freeze_vae) fail('freeze_vae', 'the autoencoder is never trained', { expected: 'true' });
   if (!r.finetune_from_hf) {
     fail('finetune_from_hf', 'training starts from the weights in model_path', {
@@ -308,7 +370,7 @@ function checkCombinations(
   }
 }
 
-function notesOf(r: Parsed, given: Record<string, unknown>): string[] {
+function notesOf(r: ParsedOptions, given: Record<string, unknown>): string[] {
   const notes: string[] = [];
   for (const [key, reason] of Object.entries(IGNORED)) {
     if (given[key] !== undefined) notes.push(`${key} has no effect: ${reason}`);
@@ -318,9 +380,6 @@ function notesOf(r: Parsed, given: Record<string, unknown>): string[] {
       `warmup_steps (${r.warmup_steps}) is not below total_steps (${r.total_steps}): ` +
         `the learning rate never reaches ${r.lr}`,
     );
-  }
-  if (r.dataset?.regional_reward?.num_used_data !== undefined) {
-    notes.push('num_used_data has no effect on regional_reward: all records are used');
   }
   return notes;
 }
@@ -351,19 +410,20 @@ const FREE = new Set([
  * The options that determine the trained weights, as a flat object in a fixed order. `total_steps`
  * counts only where the schedule depends on it, so a constant-rate run can be prolonged.
  */
-export function computationOf(recipe: Recipe): Record<string, unknown> {
+export function computationOf(recipe: TrainerOptions | Recipe): Record<string, unknown> {
   const out: Record<string, unknown> = {};
-  const transform = recipe.dataset.regional_reward?.image_transform_args;
+  const transform =
+    'dataset' in recipe ? recipe.dataset.regional_reward?.image_transform_args : undefined;
   for (const key of Object.keys(recipe).sort()) {
     if (FREE.has(key)) continue;
     if (key === 'total_steps' && recipe.lr_scheduler === 'constant') continue;
-    out[key] = recipe[key as keyof Recipe];
+    out[key] = (recipe as unknown as Record<string, unknown>)[key];
   }
   if (transform !== undefined) out.image_transform_args = transform;
   return out;
 }
 
 /** sha256 of `computationOf`. */
-export function recipeHash(recipe: Recipe): string {
+export function recipeHash(recipe: TrainerOptions): string {
   return sha256(JSON.stringify(computationOf(recipe)));
 }

@@ -5,14 +5,18 @@ import { CheckpointError } from '../util/errors.js';
 import { KEYED_SCHEME } from '../util/keyed-random.js';
 import { CHECKPOINT_FILES, type WholeCheckpoint } from './checkpoint.js';
 import type { Ema } from './ema.js';
-import { computationOf, type Recipe, recipeHash } from './recipe.js';
+import { computationOf, recipeHash, type TrainerOptions } from './recipe.js';
 
 /**
  * Refuses to continue a run under other conditions than those it was started with.
  *
  * @throws CheckpointError naming every option that differs, or the data that changed.
  */
-export function checkSameRun(whole: WholeCheckpoint, recipe: Recipe, dataHash: string): void {
+export function checkSameRun(
+  whole: WholeCheckpoint,
+  recipe: TrainerOptions,
+  dataHash: string,
+): void {
   const { manifest } = whole;
   if (manifest.recipe_hash !== recipeHash(recipe)) {
     const now = computationOf(recipe);
@@ -29,9 +33,9 @@ export function checkSameRun(whole: WholeCheckpoint, recipe: Recipe, dataHash: s
     });
   }
   if (manifest.data_hash !== dataHash) {
-    throw new CheckpointError('ERR_OTHER_DATA', 'the run was started on other reward records', {
+    throw new CheckpointError('ERR_OTHER_DATA', 'the run was started on other records', {
       file: whole.path,
-      hint: 'Restore the reward file, or choose another checkpoint_dir for a new run.',
+      hint: 'Restore the data, or choose another checkpoint_dir for a new run.',
     });
   }
   if (manifest.rng.scheme !== KEYED_SCHEME) {

@@ -1,46 +1,58 @@
 import type { PackedSequence, PackedVaeImage } from '../data/packing.js';
 import type { ChwImage } from '../data/transforms.js';
-import type { Bagel } from '../models/bagel/bagel.js';
+import type { Bagel, TrainOutputs } from '../models/bagel/bagel.js';
 import { Generator, ops, randn, scope, type Tensor, tensor } from '../torch/index.js';
 import { keyedSeed } from '../util/keyed-random.js';
+import { batchTensors, latentRewards } from './batch.js';
 import type { LatentEncoder } from './latents.js';
-import { flowLoss, type Objective, tokenWeights } from './objectives.js';
-import { batchTensors, latentRewards } from './reward-batch.js';
+import {
+  crossEntropyLoss,
+  type FlowLoss,
+  flowLoss,
+  type Objective,
+  tokenWeights,
+} from './objectives.js';
 
 /** The options of a recipe that the loss of one pack depends on. */
 export interface PackLossOptions {
-  /** How the flow loss uses the rewards. */
+  /** How rewards weigh the flow loss. */
   objective: Objective;
-  /** Weight of the constraint term. */
+  /** Weight lambda of the constraint term, as in `flowLoss`. */
   lambda_constraint: number;
-  /** Factor of the whole flow loss. */
+  /** Factor of the flow loss in what is minimised. */
   mse_weight: number;
-  /** Seed of noise and posterior samples. */
+  /** Factor of the cross entropy in what is minimised. */
+  ce_weight: number;
+  /** Weighs every text by one over the square root of its length instead of its length. */
+  ce_loss_reweighting: boolean;
+  /** Seed of noise and posterior draws. */
   global_seed: number;
 }
 
 /** Where a pack stands in the run. */
 export interface PackPlace {
-  /** Optimiser step, counted from 0. */
   step: number;
-  /** Number of the pack within the step. */
   pack: number;
-  /** Loss tokens of all packs of the step: the divisor of the loss. */
+  /** Tokens with a flow loss in all packs of the step: the divisor of the flow loss. */
   lossTokens: number;
+  /** Labels of all packs of the step, or the sum of their weights: the divisor of the cross entropy. */
+  labels: number;
 }
 
-/** What one pack added to the loss of its step. */
+/** What one pack added to the loss of its step; null where the pack has no such tokens. */
 export interface PackLosses {
-  /** Share of the step's loss, times `mse_weight`. */
+  /** Weighted sum of flow loss and cross entropy. */
   loss: number;
-  /** The same before `mse_weight`. */
-  mse: number;
-  /** Share of mean(R (v - target)^2); null without rewards. */
+  /** Flow loss before `mse_weight`. */
+  mse: number | null;
+  /** Reward term of the flow loss; null without rewards. */
   reward: number | null;
-  /** Share of mean((v - target)^2) towards the good image, before lambda. */
-  constraint: number;
-  /** Loss tokens whose weight `R + lambda` is below 0. */
+  /** Constraint term of the flow loss, before lambda. */
+  constraint: number | null;
+  /** Tokens whose weight `R + lambda` is below 0. */
   negativeTokens: number;
+  /** Cross entropy per label in nats, before `ce_weight`. */
+  ce: number | null;
 }
 
 /**
@@ -57,51 +69,66 @@ export function trainOnPack(
   options: PackLossOptions,
 ): PackLosses {
   return scope(() => {
-    const { device } = model;
-    const batch = batchTensors(sequence, device);
-    const latents = encodeImages(encoder, sequence, place, options.global_seed);
-    batch.paddedLatent = latents.bad.map((z) => z.to({ device }));
-    if (latents.good !== null) batch.paddedLatentGt = latents.good.map((z) => z.to({ device }));
-    const { latent_patch_size: patch } = model.config.bagel;
-    const width = latents.bad[0].shape[0] * patch * patch;
-    const noise = flowNoise(options.global_seed, place, sequence.packedTimesteps.length, width);
-    const out = model.forwardTrain(batch, { noise: noise.to({ device }) });
-    const velocity = out.velocity as Tensor;
-    const reward = rewardsOf(sequence, options.objective);
-    const lossReward =
-      reward === null
+    const { device, config } = model;
+    const batch = batchTensors(sequence, config.vit.patch_size, device);
+    let noise: Tensor | undefined;
+    if (sequence.vaeImages.length > 0) {
+      const latents = encodeImages(encoder, sequence, place, options.global_seed);
+      batch.paddedLatent = latents.bad.map((z) => z.to({ device }));
+      if (latents.good !== null) batch.paddedLatentGt = latents.good.map((z) => z.to({ device }));
+      const width = latents.bad[0].shape[0] * config.bagel.latent_patch_size ** 2;
+      const tokens = sequence.packedTimesteps.length;
+      noise = flowNoise(options.global_seed, place, tokens, width).to({ device });
+    }
+    const out = model.forwardTrain(batch, { noise });
+    const flow = flowPart(out, sequence, place, options);
+    const ce =
+      out.cePerToken === null
         ? null
-        : tensor(reward, { shape: [reward.length] })
-            .to({ device })
-            .indexSelect(0, out.lossRows as Tensor);
-    const terms = flowLoss(
-      options.objective,
-      {
-        velocity,
-        noise: out.noise as Tensor,
-        bad: out.clean as Tensor,
-        good: out.good,
-        reward: lossReward,
-      },
-      { lambdaConstraint: options.lambda_constraint, tokens: place.lossTokens },
-    );
-    const total = terms.loss.mul(options.mse_weight);
+        : crossEntropyLoss(
+            out.cePerToken,
+            options.ce_loss_reweighting ? (batch.ceLossWeights as Tensor) : null,
+            place.labels,
+          );
+    const terms = [flow?.loss.mul(options.mse_weight), ce?.mul(options.ce_weight)];
+    const total = terms.filter((t) => t !== undefined).reduce((a, b) => a.add(b));
     const loss = total.item();
     if (Number.isFinite(loss)) total.backward();
-    const weights = tokenWeights(
-      options.objective,
-      lossReward,
-      velocity.shape[0],
-      options.lambda_constraint,
-    );
     return {
       loss,
-      mse: terms.loss.item(),
-      reward: terms.reward?.item() ?? null,
-      constraint: terms.constraint.item(),
-      negativeTokens: weights.lt(0).sum().item(),
+      mse: flow?.loss.item() ?? null,
+      reward: flow?.reward?.item() ?? null,
+      constraint: flow?.constraint.item() ?? null,
+      negativeTokens: flow?.negativeTokens ?? 0,
+      ce: ce?.item() ?? null,
     };
   });
+}
+
+/** The flow loss of a pack; null when it has no image to generate. */
+function flowPart(
+  out: TrainOutputs,
+  sequence: PackedSequence,
+  place: PackPlace,
+  options: PackLossOptions,
+): (FlowLoss & { negativeTokens: number }) | null {
+  const { velocity, noise, clean, good, lossRows } = out;
+  if (velocity === null || noise === null || clean === null || lossRows === null) return null;
+  const { objective, lambda_constraint: lambda } = options;
+  const all = rewardsOf(sequence, objective);
+  const reward =
+    all === null
+      ? null
+      : tensor(all, { shape: [all.length] })
+          .to({ device: velocity.device })
+          .indexSelect(0, lossRows);
+  const loss = flowLoss(
+    objective,
+    { velocity, noise, bad: clean, good, reward },
+    { lambdaConstraint: lambda, tokens: place.lossTokens },
+  );
+  const weights = tokenWeights(objective, reward, velocity.shape[0], lambda);
+  return { ...loss, negativeTokens: weights.lt(0).sum().item() };
 }
 
 /** Noise of a pack's latent tokens: [tokens, width] float32, a pure function of (seed, step, pack). */

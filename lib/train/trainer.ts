@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { BoundaryTokens, PackConfig, PackedSequence } from '../data/packing.js';
-import type { Autoencoder } from '../models/bagel/autoencoder.js';
 import type { Bagel } from '../models/bagel/bagel.js';
+import type { LatentAutoencoder } from '../models/bagel/latent-autoencoder.js';
 import { AdamW } from '../optim/adamw.js';
 import { clipGradNorm } from '../optim/clip.js';
 import { schedule } from '../optim/schedules.js';
@@ -10,6 +10,7 @@ import { scope, type Tensor } from '../torch/index.js';
 import { ConfigError, NumericError } from '../util/errors.js';
 import { makeFolder } from '../util/files.js';
 import { KEYED_SCHEME } from '../util/keyed-random.js';
+import { packKeyedSamples } from './batch.js';
 import {
   newestCheckpoint,
   pruneCheckpoints,
@@ -18,14 +19,13 @@ import {
   verifyCheckpoint,
   type WholeCheckpoint,
 } from './checkpoint.js';
-import type { DatasetReport, RewardDataset } from './dataset.js';
 import { Ema } from './ema.js';
 import { LatentEncoder } from './latents.js';
 import { MetricsFile, type StepMetrics } from './metrics.js';
 import { type PackedSample, PackStream } from './pack-stream.js';
-import { computationOf, type Recipe, recipeHash } from './recipe.js';
+import { computationOf, recipeHash, type TrainerOptions } from './recipe.js';
 import { checkSameRun, loadModelFrom, loadTrainingState } from './resume.js';
-import { packRewardSamples } from './reward-batch.js';
+import type { DatasetReport, SampleSet } from './sample-set.js';
 import { allFinite, type PackLosses, trainOnPack } from './step.js';
 import { freeze, trainableParameters } from './trainable.js';
 
@@ -34,9 +34,9 @@ export interface TrainerParts {
   /** Trained in place. */
   model: Bagel;
   /** Only encodes; never trained. */
-  vae: Autoencoder;
+  vae: LatentAutoencoder;
   /** The records to train on. */
-  dataset: RewardDataset;
+  dataset: SampleSet;
   /** Boundary tokens of the tokenizer the data set uses. */
   tokens: BoundaryTokens;
 }
@@ -78,17 +78,20 @@ interface StepPlan {
   sequences: PackedSequence[];
   tokens: number;
   lossTokens: number;
+  /** Labels, or the sum of their weights with `ce_loss_reweighting`. */
+  labels: number;
 }
 
 /**
- * Post-trains a model on regional rewards.
+ * Trains a model on packed samples: flow matching on images to be generated, weighted by their rewards
+ * where they have some, and cross entropy on texts to be written.
  *
  * All randomness is keyed by seeds and places in the run, and a checkpoint holds weights, averages,
  * moments, the step and the place in the data. A run that is killed at any moment and started again
  * therefore ends with bit-identical weights on the same machine with the same number of threads.
  */
 export class Trainer {
-  readonly #recipe: Recipe;
+  readonly #recipe: TrainerOptions;
   readonly #parts: TrainerParts;
   readonly #hooks: TrainerHooks;
   readonly #params: Map<string, Tensor>;
@@ -102,7 +105,7 @@ export class Trainer {
   #saved: { step: number; path: string } | null = null;
 
   /** @throws ConfigError when everything is frozen or an image size cannot be cut into tokens. */
-  constructor(recipe: Recipe, parts: TrainerParts, hooks: TrainerHooks = {}) {
+  constructor(recipe: TrainerOptions, parts: TrainerParts, hooks: TrainerHooks = {}) {
     this.#recipe = recipe;
     this.#parts = parts;
     this.#hooks = hooks;
@@ -189,7 +192,7 @@ export class Trainer {
     const losses: PackLosses[] = [];
     this.#optimizer.zeroGrad();
     for (const [pack, sequence] of plan.sequences.entries()) {
-      const place = { step, pack, lossTokens: plan.lossTokens };
+      const place = { step, pack, lossTokens: plan.lossTokens, labels: plan.labels };
       const result = trainOnPack(this.#parts.model, this.#encoder, sequence, place, recipe);
       if (!Number.isFinite(result.loss)) throw this.#notFinite('the loss', result.loss, plan);
       losses.push(result);
@@ -206,16 +209,21 @@ export class Trainer {
     const samples = plan.packs.reduce((n, p) => n + p.length, 0);
     this.#totals.tokens += plan.tokens;
     this.#totals.samples += samples;
-    const sum = (of: (l: PackLosses) => number) => losses.reduce((n, l) => n + of(l), 0);
+    // What no pack of the step has is null rather than 0.
+    const sum = (key: keyof PackLosses): number | null => {
+      const parts = losses.map((l) => l[key]).filter((value) => value !== null);
+      return parts.length === 0 ? null : parts.reduce((a, b) => a + b);
+    };
     return {
       step,
-      loss: sum((l) => l.loss),
-      mse: sum((l) => l.mse),
-      mse_reward: losses[0].reward === null ? null : sum((l) => l.reward ?? 0),
-      mse_constraint: sum((l) => l.constraint),
+      loss: sum('loss') as number,
+      mse: sum('mse'),
+      mse_reward: sum('reward'),
+      mse_constraint: sum('constraint'),
+      ce: sum('ce'),
       lr,
       grad_norm: norm,
-      negative_token_fraction: sum((l) => l.negativeTokens) / plan.lossTokens,
+      negative_token_fraction: (sum('negativeTokens') as number) / Math.max(1, plan.lossTokens),
       tokens: plan.tokens,
       loss_tokens: plan.lossTokens,
       samples,
@@ -226,16 +234,21 @@ export class Trainer {
 
   /** The packs of one step, packed into sequences before any arithmetic, so that all are counted. */
   async #plan(): Promise<StepPlan> {
-    const { gradient_accumulation_steps: count, data_seed: seed } = this.#recipe;
+    const {
+      gradient_accumulation_steps: count,
+      data_seed: seed,
+      ce_loss_reweighting,
+    } = this.#recipe;
     const packs: PackedSample[][] = [];
     for (let i = 0; i < count; i++) packs.push(await this.#stream.nextPack());
     const options = { config: this.#packConfig(), tokens: this.#parts.tokens, seed };
-    const sequences = packs.map((pack) => packRewardSamples(pack, options));
+    const sequences = packs.map((pack) => packKeyedSamples(pack, options));
     return {
       packs,
       sequences,
       tokens: sequences.reduce((n, s) => n + s.sequenceLength, 0),
       lossTokens: sequences.reduce((n, s) => n + s.mseLossIndexes.length, 0),
+      labels: sequences.reduce((n, s) => n + labelCount(s, ce_loss_reweighting), 0),
     };
   }
 
@@ -337,6 +350,12 @@ export class Trainer {
     this.#hooks.onCheckpoint?.(folder, this.#step);
     await pruneCheckpoints(recipe.checkpoint_dir, recipe.keep_last);
   }
+}
+
+/** Divisor of the cross entropy that a sequence contributes. */
+function labelCount(sequence: PackedSequence, reweighted: boolean): number {
+  if (!reweighted) return sequence.ceLossIndexes.length;
+  return sequence.ceLossWeights.reduce((a, b) => a + b, 0);
 }
 
 function hasCheckpoints(dir: string): boolean {

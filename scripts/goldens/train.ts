@@ -5,9 +5,9 @@ import { AdamW } from '../../lib/optim/adamw.js';
 import { clipGradNorm, globalNorm } from '../../lib/optim/clip.js';
 import { learningRate } from '../../lib/optim/schedules.js';
 import { noGrad, ops, scope, type Tensor, tensor } from '../../lib/torch/index.js';
+import { latentRewards } from '../../lib/train/batch.js';
 import { Ema } from '../../lib/train/ema.js';
 import { crossEntropyLoss, flowLoss } from '../../lib/train/objectives.js';
-import { latentRewards } from '../../lib/train/batch.js';
 import type { GoldenCase, Handler } from './handler.js';
 
 /** The packed batch of a training case, with names from the reference. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { conditionText, targetImage } from '../../lib/data/sample.js';
-import type { RewardSample } from '../../lib/train/dataset.js';
 import { PackStream, type RecordSource } from '../../lib/train/pack-stream.js';
+import type { NamedSample } from '../../lib/train/sample-set.js';
 import { CheckpointError, DataError } from '../../lib/util/errors.js';
 import { keyedShuffle } from '../../lib/util/keyed-random.js';
 
@@ -27,7 +27,7 @@ function sourceOf(sizes: Array<number | null>): RecordSource & { rejected: Set<n
         id: String(index),
         numTokens,
         sequencePlan: [conditionText(), targetImage()],
-      } as RewardSample;
+      } as NamedSample;
     },
     reject: (index) => rejected.add(index),
     idOf: String,

@@ -161,5 +161,6 @@ export function lossSeries(metricsFile: string): LossSeries[] {
     curve('loss', (m) => m.loss),
     curve('reward part', (m) => m.mse_reward),
     curve('constraint part', (m) => m.mse_constraint),
+    curve('cross entropy', (m) => m.ce ?? null),
   ].filter(({ points }) => points.length > 0);
 }

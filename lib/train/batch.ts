@@ -1,3 +1,4 @@
+import { packPatches } from '../data/collate.js';
 import {
   type BoundaryTokens,
   type PackConfig,
@@ -12,7 +13,7 @@ import { keyedNormal, keyedUniform } from '../util/keyed-random.js';
 import type { PackedSample } from './pack-stream.js';
 
 /** What packing a step's samples needs besides the samples. */
-export interface RewardBatchOptions {
+export interface BatchOptions {
   /** Sizes of patches and position tables, and dropout probabilities. */
   config: PackConfig;
   /** Ids of the boundary tokens. */
@@ -28,9 +29,9 @@ export interface RewardBatchOptions {
  * @throws DataError when a sample contradicts itself, ImageError when an image does not fit the
  * token grid.
  */
-export function packRewardSamples(
+export function packKeyedSamples(
   samples: readonly PackedSample[],
-  options: RewardBatchOptions,
+  options: BatchOptions,
 ): PackedSequence {
   let place: [number, number] = [0, 0];
   let draws = 0;
@@ -47,10 +48,17 @@ export function packRewardSamples(
 }
 
 /**
- * The index tensors of a packed sequence, without images: indexes, ids and positions as int64 [n],
- * timesteps and loss weights as float32 [n]. Belongs in a scope.
+ * A packed sequence as tensors, apart from its latents: indexes, ids and positions as int64 [n],
+ * timesteps and loss weights as float32 [n], ViT patches as float32 [n, patch * patch * 3]. Belongs
+ * in a scope.
+ *
+ * @param vitPatch pixels per side of a ViT patch.
  */
-export function batchTensors(sequence: PackedSequence, device: Device = 'cpu'): PackedBatch {
+export function batchTensors(
+  sequence: PackedSequence,
+  vitPatch: number,
+  device: Device = 'cpu',
+): PackedBatch {
   const ints = (values: readonly number[]): Tensor =>
     tensor(BigInt64Array.from(values, BigInt), { shape: [values.length], dtype: 'int64', device });
   const floats = (values: readonly number[]): Tensor =>
@@ -68,6 +76,16 @@ export function batchTensors(sequence: PackedSequence, device: Device = 'cpu'): 
     batch.ceLossIndexes = ints(sequence.ceLossIndexes);
     batch.packedLabelIds = ints(sequence.packedLabelIds);
     batch.ceLossWeights = floats(sequence.ceLossWeights);
+  }
+  if (sequence.vitImages.length > 0) {
+    const rows = sequence.packedVitTokenIndexes.length;
+    batch.packedVitTokens = tensor(packPatches(sequence.vitImages, vitPatch), {
+      shape: [rows, vitPatch * vitPatch * 3],
+      device,
+    });
+    batch.packedVitTokenIndexes = ints(sequence.packedVitTokenIndexes);
+    batch.packedVitPositionIds = ints(sequence.packedVitPositionIds);
+    batch.vitTokenSeqlens = sequence.vitTokenSeqlens;
   }
   if (sequence.vaeImages.length > 0) {
     batch.patchifiedVaeLatentShapes = sequence.patchifiedVaeLatentShapes;
