@@ -1,7 +1,7 @@
-import type { Autoencoder, PosteriorSource } from '../models/bagel/autoencoder.js';
 import type { Bagel } from '../models/bagel/bagel.js';
 import { latentDownsample } from '../models/bagel/config.js';
 import { KvCache } from '../models/bagel/kv-cache.js';
+import type { LatentAutoencoder, PosteriorSource } from '../models/bagel/latent-autoencoder.js';
 import { packLatent, patchify } from '../models/bagel/patchify.js';
 import { type Device, noGrad, ops, scope, type Tensor, tensor, zeros } from '../torch/index.js';
 import { ConfigError, DataError } from '../util/errors.js';
@@ -27,7 +27,7 @@ export interface GenerationContext extends ContextLengths {
 export interface GenerationModel {
   model: Bagel;
   /** Needed wherever pixels become latents or latents pixels. */
-  vae?: Autoencoder;
+  vae?: LatentAutoencoder;
   special: SpecialTokens;
 }
 

@@ -1,8 +1,9 @@
 import { setImmediate as macrotask } from 'node:timers/promises';
 import type { RgbImage } from '../data/images.js';
 import type { ChwImage, ImageTransform } from '../data/transforms.js';
-import { type PosteriorSource, toUint8 } from '../models/bagel/autoencoder.js';
+import { toUint8 } from '../models/bagel/autoencoder.js';
 import { latentDownsample } from '../models/bagel/config.js';
+import type { PosteriorSource } from '../models/bagel/latent-autoencoder.js';
 import { unpackLatent } from '../models/bagel/patchify.js';
 import { type Generator, noGrad, scope, type Tensor, tensor } from '../torch/index.js';
 import { ConfigError, DataError } from '../util/errors.js';

@@ -1,1 +1,2 @@
 export * as bagel from './bagel/index.js';
+export * as shapes from './shapes/index.js';

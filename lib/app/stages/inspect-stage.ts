@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import path from 'node:path';
-import { Autoencoder } from '../../models/bagel/autoencoder.js';
+import { buildAutoencoder } from '../../models/bagel/build-autoencoder.js';
 import { type Config, headDim, latentDownsample } from '../../models/bagel/config.js';
 import { MODEL_FILES, readModelConfig } from '../../models/bagel/load.js';
 import { MANIFEST_FILE, readManifest } from '../../models/bagel/manifest.js';
@@ -102,7 +102,7 @@ export function inspectModel(model: string): ModelReport {
   if (fs.existsSync(vae)) {
     const stored = storedTensors(vae);
     const found = new Map(stored.map(({ key, shape }) => [key, shape]));
-    const wanted = new Autoencoder(config.vae).stateDict();
+    const wanted = buildAutoencoder(config.vae).stateDict();
     const shapesOf = new Map([...wanted].map(([key, { shape }]) => [key, shape]));
     vaeKeys = compareKeys(shapesOf, found);
     parameters.autoencoder = stored.reduce((sum, { shape }) => sum + product(shape), 0);

@@ -4,9 +4,9 @@ import path from 'node:path';
 import { loadTokenizer, type Tokenizer } from '../../data/tokenizer.js';
 import { ImageTransform } from '../../data/transforms.js';
 import type { InferencerParts } from '../../generate/inferencer.js';
-import type { Autoencoder } from '../../models/bagel/autoencoder.js';
 import type { Bagel } from '../../models/bagel/bagel.js';
 import { type Config, latentDownsample } from '../../models/bagel/config.js';
+import type { LatentAutoencoder } from '../../models/bagel/latent-autoencoder.js';
 import { loadBagel, MODEL_FILES, TOKENIZER_FILES } from '../../models/bagel/load.js';
 import { MANIFEST_FILE } from '../../models/bagel/manifest.js';
 import { createTinyModel, TINY_VERSION } from '../../models/bagel/presets.js';
@@ -111,9 +111,9 @@ export class ModelSession {
   readonly config: Config;
   readonly tokenizer: Tokenizer;
   readonly parts: InferencerParts;
-  readonly #owned: Array<Bagel | Autoencoder>;
+  readonly #owned: Array<Bagel | LatentAutoencoder>;
 
-  constructor(dir: string, model: Bagel, vae: Autoencoder | null, tokenizer: Tokenizer) {
+  constructor(dir: string, model: Bagel, vae: LatentAutoencoder | null, tokenizer: Tokenizer) {
     this.dir = dir;
     this.config = model.config;
     this.tokenizer = tokenizer;

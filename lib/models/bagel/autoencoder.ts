@@ -1,7 +1,8 @@
 import { Conv2d, GroupNorm, Module } from '../../nn/index.js';
-import { type Generator, ops, randn, scope, type Tensor } from '../../torch/index.js';
-import { ConfigError, DataError } from '../../util/errors.js';
+import { ops, scope, type Tensor } from '../../torch/index.js';
+import { ConfigError } from '../../util/errors.js';
 import type { VaeConfig } from './config.js';
+import { LatentAutoencoder } from './latent-autoencoder.js';
 
 const groups = 32;
 const eps = 1e-6;
@@ -240,24 +241,15 @@ export class Decoder extends Module {
   }
 }
 
-/** Where the posterior's randomness comes from: given numbers, a generator, or none (the mean). */
-export type PosteriorSource =
-  | { posteriorNoise: Tensor }
-  | { generator: Generator }
-  | { deterministic: true };
-
 /**
  * The FLUX autoencoder. State keys are `encoder.*` and `decoder.*`, as in `ae.safetensors`.
- *
- * Its parameters decide dtype and device: inputs are brought there, results stay there.
  */
-export class Autoencoder extends Module {
+export class Autoencoder extends LatentAutoencoder {
   encoder: Encoder;
   decoder: Decoder;
-  readonly #config: VaeConfig;
 
   constructor(config: VaeConfig) {
-    super();
+    super(config);
     const multiples = [config.ch, ...config.ch_mult.map((m: number) => m * config.ch)];
     const odd = multiples.find((width) => width % groups !== 0);
     if (odd !== undefined) {
@@ -267,67 +259,21 @@ export class Autoencoder extends Module {
         found: String(odd),
       });
     }
-    this.#config = config;
     this.encoder = new Encoder(config);
     this.decoder = new Decoder(config);
   }
 
-  /** The shape it was built with. */
-  get config(): VaeConfig {
-    return this.#config;
-  }
-
   /** Pixels per latent cell along one side: 2 to the number of downsamplings. */
-  get downsample(): number {
-    return 2 ** (this.#config.ch_mult.length - 1);
+  override get downsample(): number {
+    return 2 ** (this.config.ch_mult.length - 1);
   }
 
-  /**
-   * Mean and log-variance of the posterior, stacked along the channels; the log-variance is not clamped.
-   *
-   * @param x `[B, 3, H, W]` in [-1, 1].
-   * @returns `[B, 2z, H/f, W/f]`.
-   * @throws DataError when a side is not a multiple of the downsampling factor.
-   */
-  moments(x: Tensor): Tensor {
-    const [, channels, height, width] = x.shape;
-    const f = this.downsample;
-    if (x.ndim !== 4 || channels !== this.#config.in_channels || height % f || width % f) {
-      throw new DataError('ERR_VAE_IMAGE', 'image does not fit the autoencoder', {
-        expected: `[batch, ${this.#config.in_channels}, H, W] with sides divisible by ${f}`,
-        found: `[${x.shape.join(', ')}]`,
-      });
-    }
-    return this.encoder.forward(this.#adopt(x));
+  protected override encodeMoments(x: Tensor): Tensor {
+    return this.encoder.forward(x);
   }
 
-  /**
-   * Scaled latent `scale * (mean + exp(logvar / 2) * noise - shift)`.
-   *
-   * @param x `[B, 3, H, W]` in [-1, 1].
-   * @returns `[B, z, H/f, W/f]`.
-   */
-  encode(x: Tensor, source: PosteriorSource): Tensor {
-    return scope(() => {
-      const [mean, logvar] = this.moments(x).chunk(2, 1);
-      return this.scale(samplePosterior(mean, logvar, source));
-    });
-  }
-
-  /** Raw posterior sample -> the range the transformer works in. */
-  scale(z: Tensor): Tensor {
-    return z.sub(this.#config.shift_factor).mul(this.#config.scale_factor);
-  }
-
-  /**
-   * @param z scaled latent `[B, z, h, w]`.
-   * @returns `[B, 3, h*f, w*f]`, not clamped.
-   */
-  decode(z: Tensor): Tensor {
-    return scope(() => {
-      const raw = this.#adopt(z).div(this.#config.scale_factor).add(this.#config.shift_factor);
-      return this.decoder.forward(raw);
-    });
+  protected override decodeRaw(z: Tensor): Tensor {
+    return this.decoder.forward(z);
   }
 
   /**
@@ -346,29 +292,6 @@ export class Autoencoder extends Module {
     }
     return node as Module & { forward(x: Tensor): Tensor };
   }
-
-  /** Brings a tensor to the dtype and device of the weights. */
-  #adopt(x: Tensor): Tensor {
-    const { dtype, device } = this.encoder.convIn.weight;
-    return x.to({ dtype, device });
-  }
-}
-
-/** `mean + exp(logvar / 2) * noise`; noise is drawn in float32 on the generator's device. */
-function samplePosterior(mean: Tensor, logvar: Tensor, source: PosteriorSource): Tensor {
-  if ('deterministic' in source) return mean;
-  const noise =
-    'posteriorNoise' in source
-      ? source.posteriorNoise
-      : randn(mean.shape, { generator: source.generator, device: source.generator.device });
-  if (noise.shape.join() !== mean.shape.join()) {
-    throw new DataError('ERR_POSTERIOR_NOISE', 'posterior noise has a wrong shape', {
-      expected: `[${mean.shape.join(', ')}]`,
-      found: `[${noise.shape.join(', ')}]`,
-    });
-  }
-  const { dtype, device } = mean;
-  return mean.add(logvar.mul(0.5).exp().mul(noise.to({ dtype, device })));
 }
 
 /**

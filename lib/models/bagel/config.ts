@@ -60,8 +60,12 @@ export const vitConfigSchema = z
     requireMultiple(ctx, 'image_size', vit.image_size, vit.patch_size);
   });
 
+/** The kinds of autoencoder: FLUX's network, or a linear code of pixel patches. */
+export const VAE_TYPES = ['flux', 'patch'] as const;
+
 /** The autoencoder's shape; the defaults are the FLUX autoencoder's. */
 export const vaeConfigSchema = z.object({
+  type: z.enum(VAE_TYPES).default('flux'),
   resolution: count.default(256),
   in_channels: count.default(3),
   downsample: count.default(8),
@@ -97,6 +101,13 @@ const configSchema = z
   .superRefine((config, ctx) => {
     // Both position tables are 2-D sine-cosine tables: two axes of sines and cosines.
     requireMultiple(ctx, 'llm.hidden_size', config.llm.hidden_size, 4);
+    const { type, z_channels, in_channels, out_ch, downsample } = config.vae;
+    if (type !== 'patch') return;
+    const pixels = in_channels * downsample ** 2;
+    const wrong = (key: string, message: string) =>
+      ctx.addIssue({ code: 'custom', path: ['vae', key], message });
+    if (z_channels > pixels) wrong('z_channels', `at most the ${pixels} values of a patch`);
+    if (out_ch !== in_channels) wrong('out_ch', `as many as in_channels (${in_channels})`);
   });
 
 /** The language model, defaults filled in. */

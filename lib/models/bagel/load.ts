@@ -6,11 +6,12 @@ import { keep, noGrad, scope } from '../../torch/index.js';
 import { CheckpointError } from '../../util/errors.js';
 import { isObject } from '../../util/json-values.js';
 import { readJsonFile } from '../../util/jsonl.js';
-import { Autoencoder } from './autoencoder.js';
 import { Bagel } from './bagel.js';
+import { buildAutoencoder } from './build-autoencoder.js';
 import type { BagelConfig, Config, LlmConfig } from './config.js';
 import { parseBagelConfig } from './config.js';
 import { sincosTable } from './embeddings.js';
+import type { LatentAutoencoder } from './latent-autoencoder.js';
 import type { Manifest } from './manifest.js';
 import { MANIFEST_FILE, readManifest } from './manifest.js';
 import { patchEmbeddingToLinear } from './siglip.js';
@@ -60,7 +61,7 @@ export interface LoadBagelOptions {
 export interface LoadedBagel {
   bagel: Bagel;
   /** null when the directory has no autoencoder or none was asked for. */
-  vae: Autoencoder | null;
+  vae: LatentAutoencoder | null;
   config: Config;
   /** Directory with the tokenizer's files; null when the model directory has none. */
   tokenizerDir: string | null;
@@ -113,8 +114,12 @@ export function readModelConfig(dir: string): Config {
 }
 
 /** Loads only the autoencoder of a model directory, in float32. */
-export function loadAutoencoder(dir: string, config: Config, device: Device = 'cpu'): Autoencoder {
-  return loadVae(dir, config, device, true) as Autoencoder;
+export function loadAutoencoder(
+  dir: string,
+  config: Config,
+  device: Device = 'cpu',
+): LatentAutoencoder {
+  return loadVae(dir, config, device, true) as LatentAutoencoder;
 }
 
 /**
@@ -247,7 +252,7 @@ function loadVae(dir: string, config: Config, device: Device, required: boolean)
     });
   }
   const source = openWeights(file);
-  const vae = new Autoencoder(config.vae);
+  const vae = buildAutoencoder(config.vae);
   const tensors = source.keys().map((key): [string, Tensor] => {
     // The reference's autoencoder always computes in float32.
     const tensor = noGrad(() => scope(() => source.get(key).to({ dtype: 'float32', device })));

@@ -5,14 +5,15 @@ import type { DType, SafetensorsEntry } from '../../torch/index.js';
 import { noGrad, writeSafetensors } from '../../torch/index.js';
 import { makeFolder } from '../../util/files.js';
 import { writeJsonFile } from '../../util/jsonl.js';
-import type { Autoencoder } from './autoencoder.js';
 import type { Bagel } from './bagel.js';
+import type { VaeConfig } from './config.js';
+import type { LatentAutoencoder } from './latent-autoencoder.js';
 import { MODEL_FILES, TOKENIZER_FILES } from './load.js';
 import { MANIFEST_FILE } from './manifest.js';
 
 export interface SaveBagelOptions {
   bagel: Bagel;
-  vae?: Autoencoder | null;
+  vae?: LatentAutoencoder | null;
   /** Directory whose tokenizer files are copied along. */
   tokenizerDir?: string | null;
   /** Precision of the stored weights; default: as they are. The autoencoder stays as it is. */
@@ -28,7 +29,7 @@ export interface SaveBagelOptions {
  */
 export function saveBagel(dir: string, options: SaveBagelOptions): void {
   const { bagel, vae, tokenizerDir, dtype, weights = 'ema.safetensors' } = options;
-  const { llm, vit, vae: vaeConfig, bagel: settings } = bagel.config;
+  const { llm, vit, bagel: settings } = bagel.config;
   makeFolder(dir);
   writeJsonFile(path.join(dir, MODEL_FILES.llmConfig), {
     architectures: ['Qwen2ForCausalLM'],
@@ -58,11 +59,19 @@ export function saveBagel(dir: string, options: SaveBagelOptions): void {
       tie_word_embeddings: llm.tie_word_embeddings,
     },
     vit: { rope: vit.rope, select_layer: -2 },
-    vae: vaeConfig,
+    // A patch code is fitted after the model is configured, and knows its own scale.
+    vae: vaeSettings(vae?.config ?? bagel.config.vae),
     bagel: settings,
   });
   if (vae) writeSafetensors(path.join(dir, MODEL_FILES.vae), vae.namedParameters());
   writeSafetensors(path.join(dir, weights), converted(bagel, dtype));
+}
+
+/** The settings that mean something for the kind of autoencoder. */
+function vaeSettings(config: VaeConfig): Partial<VaeConfig> {
+  if (config.type === 'flux') return config;
+  const { type, in_channels, out_ch, downsample, z_channels, scale_factor, shift_factor } = config;
+  return { type, in_channels, out_ch, downsample, z_channels, scale_factor, shift_factor };
 }
 
 /**

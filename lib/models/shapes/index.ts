@@ -1,0 +1,2 @@
+export { SHAPES_CONFIG } from './config.js';
+export { shapesModel } from './model.js';
