@@ -1,4 +1,13 @@
 export {
+  agrees,
+  type ExactCount,
+  type Exactness,
+  exactness,
+  isExact,
+  Oracle,
+  type RecognisedObject,
+} from './oracle.js';
+export {
   allPrompts,
   drawPrompt,
   FAMILIES,
@@ -16,6 +25,21 @@ export {
   type Wanted,
 } from './prompts.js';
 export { BACKGROUND, renderScene } from './render.js';
+export {
+  CAPTION_QUESTION,
+  captionTruth,
+  type LayoutTruth,
+  layoutAnswer,
+  layoutQuestion,
+  layoutTruth,
+  objectInBox,
+  objectName,
+  type PixelBox,
+  type RegionTruth,
+  regionsAnswer,
+  regionsQuestion,
+  regionTruth,
+} from './truth.js';
 export {
   CELL_SIDE,
   CELLS,

@@ -17,6 +17,9 @@ type Rgb = readonly [red: number, green: number, blue: number];
 /** The background of every picture. */
 export const BACKGROUND: Rgb = [240, 240, 240];
 
+/** A picture of nothing. */
+const EMPTY = new Uint8Array(IMAGE_SIDE * IMAGE_SIDE * 3).map((_, i) => BACKGROUND[i % 3]);
+
 /** The full tone of each colour. */
 const TONES: Readonly<Record<Colour, Rgb>> = {
   red: [220, 40, 40],
@@ -103,10 +106,12 @@ function drawObject(data: Uint8Array, o: ShapeObject): void {
     const tone = toneAt(o, row);
     for (let column = left; column < right; column++) {
       const share = coverage(column + 0.5 - cx, row + 0.5 - cy);
+      if (share === 0) continue;
       const at = (row * IMAGE_SIDE + column) * 3;
       // Objects stay inside their cells, so what is underneath is always the background.
       for (let c = 0; c < 3; c++) {
-        data[at + c] = Math.round(BACKGROUND[c] + (tone[c] - BACKGROUND[c]) * share);
+        // Half up; truncation on storing does the rest.
+        data[at + c] = BACKGROUND[c] + (tone[c] - BACKGROUND[c]) * share + 0.5;
       }
     }
   }
@@ -120,8 +125,7 @@ function drawObject(data: Uint8Array, o: ShapeObject): void {
  */
 export function renderScene(scene: Scene): RgbImage {
   checkScene(scene);
-  const data = new Uint8Array(IMAGE_SIDE * IMAGE_SIDE * 3);
-  for (let i = 0; i < data.length; i++) data[i] = BACKGROUND[i % 3];
+  const data = EMPTY.slice();
   for (const o of scene.objects) drawObject(data, o);
   return { width: IMAGE_SIDE, height: IMAGE_SIDE, data };
 }

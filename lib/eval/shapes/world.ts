@@ -42,7 +42,7 @@ export interface Scene {
 /** Width and height of each shape, in pixels. */
 export const EXTENTS: Readonly<Record<Shape, readonly [width: number, height: number]>> = {
   circle: [12, 12],
-  square: [11, 11],
+  square: [12, 12],
   triangle: [12, 12],
   cross: [12, 12],
 };
