@@ -8,25 +8,22 @@ import { contents, PROMPTS, QUICK, records, srum, srumJson, workplace } from '..
 
 describe('cli/generate', function () {
   this.timeout(120_000);
-  let place: Awaited<ReturnType<typeof workplace>>;
+  const place = workplace();
+  const { at } = place;
   let base: string[];
   let whole: Map<string, Buffer>;
-  const at = (...parts: string[]) => path.join(place.dir, ...parts);
 
   before(async () => {
-    place = await workplace();
     base = ['generate', '--model', place.model, '--prompts', place.prompts, ...QUICK];
-    const { code, json, stderr } = await srumJson([...base, '--out', at('whole')]);
-    assert.equal(code, 0, stderr);
+    const { json, files } = await place.run(base, 'whole');
+    whole = files;
     const { stage, inputs, done, skipped, failed, remaining, output } = json;
     assert.deepEqual(
       { stage, inputs, done, skipped, failed, remaining },
       { stage: 'generate', inputs: 3, done: 3, skipped: 0, failed: 0, remaining: 0 },
     );
     assert.equal(output, at('whole', 'output.jsonl'));
-    whole = contents(at('whole'));
   });
-  after(() => fs.rmSync(place.dir, { recursive: true, force: true }));
 
   it('writes one picture and one record per prompt, in the order of the list', async () => {
     const found = records(at('whole', 'output.jsonl'));

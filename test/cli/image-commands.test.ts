@@ -7,16 +7,14 @@ import { srum, srumJson, workplace } from '../support/srum.js';
 
 describe('cli/ask, edit, inspect', function () {
   this.timeout(120_000);
-  let place: Awaited<ReturnType<typeof workplace>>;
-  const at = (...parts: string[]) => path.join(place.dir, ...parts);
+  const place = workplace();
+  const { at } = place;
   const model = () => ['--model', place.model, '--device', 'cpu'];
 
   before(async () => {
-    place = await workplace();
     const data = Uint8Array.from({ length: 90 * 60 * 3 }, (_, i) => (i * 7) % 256);
     await writePng(at('photo.png'), { width: 90, height: 60, data });
   });
-  after(() => fs.rmSync(place.dir, { recursive: true, force: true }));
 
   it('ask answers, the same for the same seed', async () => {
     const ask = ['ask', at('photo.png'), 'What is this?', ...model(), '--max-think-token-n', '12'];

@@ -30,25 +30,22 @@ function results(folder: string): Map<string, Buffer> {
 
 describe('cli/loop, train, export', function () {
   this.timeout(240_000);
-  let place: Awaited<ReturnType<typeof workplace>>;
+  const place = workplace();
+  const { at } = place;
   let base: string[];
   let whole: Map<string, Buffer>;
-  const at = (...parts: string[]) => path.join(place.dir, ...parts);
 
   before(async () => {
-    place = await workplace();
     fs.writeFileSync(at('recipe.yaml'), RECIPE);
     const files = ['--prompts', place.prompts, '--recipe', at('recipe.yaml')];
     base = ['loop', '--model', place.model, ...files, ...QUICK, ...SHORT];
-    const { code, json, stderr } = await srumJson([...base, '--out', at('whole')]);
-    assert.equal(code, 0, stderr);
+    const { json } = await place.run(base, 'whole');
     assert.equal(json.rounds.length, 2);
     assert.equal(json.rounds[0].train.step, 8);
     assert.equal(json.failed, 0);
     assert.equal(json.model, at('whole', 'round-1', 'export'));
     whole = results(at('whole'));
   });
-  after(() => fs.rmSync(place.dir, { recursive: true, force: true }));
 
   it('leaves every stage in a folder of its own, and a trained model that draws otherwise', () => {
     const names = [...whole.keys()];

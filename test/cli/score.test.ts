@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import path from 'node:path';
 import { checkRewardRecord, parseRewardRecord } from '../../lib/data/rewards.js';
 import {
   contents,
@@ -15,25 +14,21 @@ import {
 
 describe('cli/score', function () {
   this.timeout(120_000);
-  let place: Awaited<ReturnType<typeof workplace>>;
+  const place = workplace();
+  const { at } = place;
   let base: string[];
   let whole: Map<string, Buffer>;
-  const at = (...parts: string[]) => path.join(place.dir, ...parts);
 
   before(async () => {
-    place = await workplace();
     const draw = ['generate', '--model', place.model, '--prompts', place.prompts, ...QUICK];
-    const drawn = await srum([...draw, '--out', at('pictures')]);
-    assert.equal(drawn.code, 0, drawn.stderr);
+    await place.run(draw, 'pictures');
     base = ['score', '--model', place.model, '--device', 'cpu', ...SHORT];
     const input = ['--input', at('pictures', 'output.jsonl')];
-    const { code, json, stderr } = await srumJson([...base, ...input, '--out', at('whole')]);
-    assert.equal(code, 0, stderr);
+    const { json, files } = await place.run([...base, ...input], 'whole');
+    whole = files;
     assert.deepEqual([json.stage, json.inputs, json.done, json.rewards], ['score', 3, 3, 3]);
     assert.deepEqual(json.unusable, []);
-    whole = contents(at('whole'));
   });
-  after(() => fs.rmSync(place.dir, { recursive: true, force: true }));
 
   it("writes the reference's final format, with scores in range and boxes inside", () => {
     const found = records(at('whole', 'rewards.jsonl'));

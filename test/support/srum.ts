@@ -112,14 +112,49 @@ export const SHORT = [
   '6',
 ];
 
-/** A model folder and a prompt list in a temporary folder, for the commands of one test file. */
-export async function workplace(): Promise<{ dir: string; model: string; prompts: string }> {
-  const { createTinyModel } = await import('../../lib/models/bagel/presets.js');
-  const { tinyTokenizerDir } = await import('../../lib/app/stages/model-session.js');
-  const dir = tempDir();
-  const model = path.join(dir, 'model');
-  createTinyModel(model, tinyTokenizerDir());
-  const prompts = path.join(dir, 'prompts.json');
-  fs.writeFileSync(prompts, JSON.stringify(PROMPTS));
-  return { dir, model, prompts };
+/** Where the commands of one test file work; made before its tests, removed after them. */
+export interface Workplace {
+  /** Folder of the embedded model. */
+  readonly model: string;
+  /** File with {@link PROMPTS}. */
+  readonly prompts: string;
+  /** A path in the temporary folder. */
+  at(...parts: string[]): string;
+  /** What a command that must succeed prints as JSON, with the folder it filled. */
+  run(args: readonly string[], out: string): Promise<Made>;
+}
+
+/** What a command made: its report and its files. */
+export interface Made {
+  // biome-ignore lint/suspicious/noExplicitAny: each command has a shape of its own
+  json: any;
+  files: Map<string, Buffer>;
+}
+
+/** A model folder and a prompt list in a temporary folder, for the suite that calls this. */
+export function workplace(): Workplace {
+  let dir = '';
+  const at = (...parts: string[]): string => path.join(dir, ...parts);
+  before(async () => {
+    const { createTinyModel } = await import('../../lib/models/bagel/presets.js');
+    const { tinyTokenizerDir } = await import('../../lib/app/stages/model-session.js');
+    dir = tempDir();
+    createTinyModel(at('model'), tinyTokenizerDir());
+    fs.writeFileSync(at('prompts.json'), JSON.stringify(PROMPTS));
+  });
+  after(() => fs.rmSync(dir, { recursive: true, force: true }));
+  return {
+    at,
+    get model() {
+      return at('model');
+    },
+    get prompts() {
+      return at('prompts.json');
+    },
+    async run(args, out) {
+      const { code, json, stderr } = await srumJson([...args, '--out', at(out)]);
+      if (code !== 0) throw new Error(`srum ${args[0]} ended with ${code}: ${stderr}`);
+      return { json, files: contents(at(out)) };
+    },
+  };
 }
