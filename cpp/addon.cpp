@@ -8,7 +8,10 @@
 #include <malloc.h>
 #endif
 
+#include <algorithm>
 #include <cstdlib>
+#include <string>
+#include <thread>
 
 #include "autograd.h"
 #include "convert.h"
@@ -24,11 +27,13 @@ namespace {
 
 napi_value setNumThreads(napi_env env, napi_callback_info info) {
   return guarded(env, "setNumThreads", [&]() -> napi_value {
-    size_t argc = 1;
     napi_value argv[1];
-    check(napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr));
+    arguments(env, info, argv);
     const int64_t count = intOf(env, argv[0]);
-    if (count < 1 || count > 4096) throw CallError("ERR_ARGUMENT", "thread count must be 1 to 4096");
+    // The threads are made when they are first needed, and then a failure ends the process.
+    const int64_t most = std::clamp<int64_t>(int64_t{8} * std::thread::hardware_concurrency(), 64, 1024);
+    if (count < 1 || count > most)
+      throw CallError("ERR_ARGUMENT", "thread count must be 1 to " + std::to_string(most) + " on this machine");
     at::set_num_threads(static_cast<int>(count));
     return nullptr;
   });

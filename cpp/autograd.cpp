@@ -18,14 +18,6 @@ namespace {
 
 using TensorList = std::vector<at::Tensor>;
 
-template <size_t N>
-void arguments(napi_env env, napi_callback_info info, napi_value (&argv)[N]) {
-  size_t argc = N;
-  check(napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr));
-}
-
-at::Tensor tensorArgument(napi_env env, napi_value value) { return HandleTable::instance().get(handleOf(env, value)); }
-
 bool flag(napi_env env, napi_value value) {
   bool result = false;
   check(napi_get_value_bool(env, value, &result));

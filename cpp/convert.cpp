@@ -288,6 +288,8 @@ Handle handleOf(napi_env env, napi_value value) {
   return static_cast<Handle>(number);
 }
 
+at::Tensor tensorArgument(napi_env env, napi_value value) { return HandleTable::instance().get(handleOf(env, value)); }
+
 std::string stringOf(napi_env env, napi_value value) {
   size_t length = 0;
   check(napi_get_value_string_utf8(env, value, nullptr, 0, &length));

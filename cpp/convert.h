@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "errors.h"
 #include "handles.h"
 
 namespace srum {
@@ -55,8 +56,18 @@ c10::IValue toIValue(napi_env env, napi_value value, const Param& param);
 
 // Tensors become new handles, registered with the innermost scope.
 napi_value fromIValue(napi_env env, const c10::IValue& value);
+// Fills argv with the arguments of a call; those left out are undefined. Returns how many were given.
+template <size_t N>
+size_t arguments(napi_env env, napi_callback_info info, napi_value (&argv)[N]) {
+  size_t argc = N;
+  check(napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr));
+  return argc;
+}
+
 // The numeric value behind a handle argument.
 Handle handleOf(napi_env env, napi_value value);
+// The tensor behind a handle argument; throws CallError when it was disposed.
+at::Tensor tensorArgument(napi_env env, napi_value value);
 napi_value newHandle(napi_env env, at::Tensor tensor);
 std::string stringOf(napi_env env, napi_value value);
 std::vector<int64_t> intsOf(napi_env env, napi_value value);

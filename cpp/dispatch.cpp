@@ -12,6 +12,7 @@
 
 #include "convert.h"
 #include "errors.h"
+#include "guards.h"
 #include "refusals.h"
 
 namespace srum {
@@ -29,11 +30,7 @@ struct Plan {
   // In-place operators return the tensor they were given: the caller has it already, so no second handle is made.
   bool returnsFirstArgument = false;
   size_t returnCount = 0;
-  Guard guard = nullptr;
-  // Parameters `out` and the like, which the operator writes to.
-  bool hasOutputs = false;
-  // Where the parameter `size` is, or -1.
-  int sizePlace = -1;
+  std::optional<Guards> guards;
 };
 
 std::shared_ptr<Plan> makePlan(const c10::OperatorHandle& op) {
@@ -42,12 +39,7 @@ std::shared_ptr<Plan> makePlan(const c10::OperatorHandle& op) {
   plan->name = schema.overload_name().empty() ? schema.name() : schema.name() + "." + schema.overload_name();
   for (const c10::Argument& argument : schema.arguments()) plan->params.push_back(paramOf(argument));
   plan->returnCount = schema.returns().size();
-  plan->guard = guardOf(schema.name());
-  for (size_t i = 0; i < plan->params.size(); ++i) {
-    const Param& param = plan->params[i];
-    if (param.isWrite && param.keywordOnly) plan->hasOutputs = true;
-    if (param.name == "size" && param.kind == Kind::IntList) plan->sizePlace = static_cast<int>(i);
-  }
+  plan->guards.emplace(schema.name(), plan->params);
   if (schema.returns().size() == 1 && !plan->params.empty() && plan->params[0].isWrite &&
       plan->params[0].kind == Kind::Tensor) {
     const auto* alias = schema.returns()[0].alias_info();
@@ -90,15 +82,6 @@ void pushArguments(napi_env env, const Plan& plan, size_t argc, const napi_value
       throw CallError("ERR_ARGUMENT", "argument '" + param.name + "' is missing");
     }
   }
-}
-
-// Throws for arguments the operator would not survive.
-void guardArguments(const Plan& plan, const torch::jit::Stack& stack) {
-  if (plan.guard != nullptr) plan.guard(plan.params, stack);
-  if (plan.sizePlace >= 0) guardSize(plan.params[plan.sizePlace], stack[plan.sizePlace]);
-  if (!plan.hasOutputs) return;
-  for (size_t i = 0; i < stack.size(); ++i)
-    if (plan.params[i].isWrite && plan.params[i].keywordOnly) guardOutput(plan.params[i], stack[i]);
 }
 
 napi_value result(napi_env env, const Plan& plan, const torch::jit::Stack& stack) {
@@ -154,8 +137,9 @@ napi_value call(napi_env env, napi_callback_info info) {
   try {
     torch::jit::Stack stack;
     pushArguments(env, plan, argc, argv, stack);
-    guardArguments(plan, stack);
+    plan.guards->before(plan.params, stack);
     plan.op.callBoxed(stack);
+    plan.guards->after(stack);
     return result(env, plan, stack);
   } catch (...) {
     throwWithContext(env, plan, argc, argv);
@@ -179,6 +163,7 @@ void executeAsync(napi_env, void* data) {
     where = context(*task->plan, task->stack);
     at::ThreadLocalStateGuard guard(task->state);
     task->plan->op.callBoxed(task->stack);
+    task->plan->guards->after(task->stack);
   } catch (...) {
     task->error = describeCurrentException(where);
   }
@@ -212,7 +197,7 @@ napi_value callAsync(napi_env env, napi_callback_info info) {
     auto task = std::make_unique<AsyncCall>();
     task->plan = static_cast<Plan*>(data);
     pushArguments(env, *task->plan, std::min(argc, kMaxArguments), argv, task->stack);
-    guardArguments(*task->plan, task->stack);
+    task->plan->guards->before(task->plan->params, task->stack);
     napi_value promise, name;
     check(napi_create_string_utf8(env, task->plan->name.c_str(), NAPI_AUTO_LENGTH, &name));
     check(napi_create_async_work(env, nullptr, name, executeAsync, completeAsync, task.get(), &task->work));

@@ -31,12 +31,6 @@ at::Generator make(const c10::Device& device, uint64_t seed) {
   return generator;
 }
 
-template <size_t N>
-void arguments(napi_env env, napi_callback_info info, napi_value (&argv)[N]) {
-  size_t argc = N;
-  check(napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr));
-}
-
 }  // namespace
 
 at::Generator generatorFrom(napi_env env, napi_value value) {
@@ -100,7 +94,7 @@ napi_value generatorSetState(napi_env env, napi_callback_info info) {
     napi_value argv[2];
     arguments(env, info, argv);
     at::Generator generator = generatorFrom(env, argv[0]);
-    const at::Tensor state = HandleTable::instance().get(handleOf(env, argv[1]));
+    const at::Tensor state = tensorArgument(env, argv[1]);
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_state(state);
     return nullptr;

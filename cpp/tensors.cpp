@@ -13,15 +13,6 @@
 namespace srum {
 namespace {
 
-template <size_t N>
-size_t arguments(napi_env env, napi_callback_info info, napi_value (&argv)[N]) {
-  size_t argc = N;
-  check(napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr));
-  return argc;
-}
-
-at::Tensor tensorArgument(napi_env env, napi_value value) { return HandleTable::instance().get(handleOf(env, value)); }
-
 napi_value text(napi_env env, const char* value) {
   napi_value result;
   check(napi_create_string_utf8(env, value, NAPI_AUTO_LENGTH, &result));
@@ -152,6 +143,8 @@ napi_value shareArrayBuffer(napi_env env, napi_callback_info info) {
       throw CallError("ERR_DEVICE", "only a contiguous CPU tensor can share its memory");
     auto owner = std::make_unique<at::Tensor>(tensor.detach());
     void* data = owner->mutable_data_ptr();
+    // Growing would move the memory away from under the array.
+    owner->storage().unsafeGetStorageImpl()->set_resizable(false);
     // Node's own headers and those of node-api-headers disagree on the type of the first parameter.
     const auto release = [](auto*, void*, void* hint) { delete static_cast<at::Tensor*>(hint); };
     if (napi_create_external_arraybuffer(env, data, owner->nbytes(), release, owner.get(), &buffer) != napi_ok)

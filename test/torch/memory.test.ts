@@ -131,6 +131,13 @@ describe('memory', function () {
     });
   }
 
+  it('stays under 500 MB through a million additions of 4 elements in a bare synchronous loop', () => {
+    const peak = peakMemory(
+      'const x = torch.zeros([4]); for (let i = 0; i < 1e6; i++) { x.add(1); if (i % 1000 === 0) watch(); }',
+    );
+    assert.ok(peak < 500, `${peak}`);
+  });
+
   it('stays under 500 MB when every temporary is written', () => {
     const peak = peakMemory(
       'const x = torch.zeros([2 ** 18]); for (let i = 0; i < 2e4; i++) { x.add(1); if (i % 100 === 0) watch(); }',
