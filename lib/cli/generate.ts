@@ -4,22 +4,19 @@ import { readPrompts } from '../data/prompts.js';
 import {
   addItemOptions,
   addModelOptions,
+  addPromptOptions,
   addSamplerOptions,
   addTextOptions,
   type InferenceFlags,
   type ItemFlags,
-  imageSize,
   inferenceInput,
   type ModelFlags,
-  whole,
+  type PromptFlags,
 } from './options.js';
 import { action } from './run-command.js';
-import { describeStage, itemProgress, stageExitCode } from './stage-output.js';
+import { describeStage, itemRun, stageExitCode } from './stage-output.js';
 
-interface Flags extends ModelFlags, InferenceFlags, ItemFlags {
-  prompts: string;
-  numImages: number;
-}
+interface Flags extends ModelFlags, InferenceFlags, ItemFlags, PromptFlags {}
 
 export function addGenerate(program: Command): void {
   const command = program
@@ -31,10 +28,8 @@ export function addGenerate(program: Command): void {
         'text file with one prompt a line. A run that was stopped goes on where it was; with the ' +
         'variables RANK and WORLD_SIZE (or those of Slurm and MPI) several processes share the work.',
     )
-    .requiredOption('--prompts <file>', 'the prompt list (.json, .jsonl, .txt)')
-    .requiredOption('--out <dir>', 'folder of the pictures')
-    .option('--num-images <n>', 'pictures per prompt', whole(1), 1)
-    .option('--image-size <HxW>', 'height and width (default: 1024x1024)', imageSize);
+    .requiredOption('--out <dir>', 'folder of the pictures');
+  addPromptOptions(command);
   addModelOptions(addItemOptions(addTextOptions(addSamplerOptions(command))))
     .addHelpText(
       'after',
@@ -45,17 +40,13 @@ export function addGenerate(program: Command): void {
       action<Flags>(async (context, flags) => {
         const prompts = readPrompts(flags.prompts).slice(0, flags.limit);
         const { generateStage, OUTPUT_FILE } = await import('../app/stages/generate-stage.js');
-        const { shardFromEnv } = await import('../app/stages/shard.js');
-        const progress = itemProgress(context, 'generate');
+        const run = itemRun(context, flags, 'generate');
         const report = await generateStage({
-          ...flags,
+          ...run.options,
           prompts,
+          numImages: flags.numImages,
           inference: inferenceInput(flags),
-          shard: shardFromEnv(process.env),
-          signal: context.signal,
-          onItem: progress.onItem,
-          onLoad: () => context.note(`loading ${flags.model}`),
-        }).finally(progress.stop);
+        }).finally(run.stop);
         const output = path.join(flags.out, OUTPUT_FILE);
         return {
           json: { ...report, output },

@@ -4,12 +4,13 @@ import { readPrompts } from '../data/prompts.js';
 import { type Progress, startProgress } from '../util/progress.js';
 import {
   addModelOptions,
+  addPromptOptions,
   addSamplerOptions,
   addTextOptions,
   type InferenceFlags,
-  imageSize,
   inferenceInput,
   type ModelFlags,
+  type PromptFlags,
   setting,
   whole,
 } from './options.js';
@@ -18,12 +19,10 @@ import { action, type CommandContext } from './run-command.js';
 import { addJudgeOptions, type ScoreFlags, scoreSettings } from './score.js';
 import { describeStage, itemProgress } from './stage-output.js';
 
-interface Flags extends ModelFlags, InferenceFlags, ScoreFlags {
-  prompts: string;
+interface Flags extends ModelFlags, InferenceFlags, PromptFlags, ScoreFlags {
   out: string;
   recipe: string;
   rounds: number;
-  numImages: number;
   limit?: number;
   set?: Record<string, unknown>;
   weights: 'raw' | 'ema';
@@ -42,13 +41,10 @@ export function addLoop(program: Command): void {
         'goes on from there. Ask for more --rounds to prolong it. Options of the stages apply as in ' +
         '`srum generate` and `srum score`; the recipe and --set as in `srum train`.',
     )
-    .requiredOption('--prompts <file>', 'the prompt list (.json, .jsonl, .txt)')
     .requiredOption('--recipe <file>', 'training recipe; its data set must be named "rewards"')
     .requiredOption('--out <dir>', 'folder of all rounds')
     .option('--rounds <n>', 'rounds in all', whole(1), 1)
-    .option('--num-images <n>', 'pictures per prompt', whole(1), 1)
     .option('--limit <n>', 'only the first N prompts', whole(1))
-    .option('--image-size <HxW>', 'height and width (default: 1024x1024)', imageSize)
     .option('--set <key=value>', 'change one option of the recipe; can be repeated', setting)
     .addOption(
       new Option('--weights <which>', 'what goes on to the next round')
@@ -62,6 +58,7 @@ export function addLoop(program: Command): void {
     )
     .option('--no-final-images', 'do not draw with the last model')
     .option('--force', 'take over folders that were made with other settings');
+  addPromptOptions(command);
   addModelOptions(addJudgeOptions(addTextOptions(addSamplerOptions(command))))
     .addHelpText(
       'after',

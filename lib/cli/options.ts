@@ -133,6 +133,21 @@ export interface InferenceFlags {
   systemPrompt?: string;
 }
 
+/** What is drawn. */
+export interface PromptFlags {
+  prompts: string;
+  numImages: number;
+  imageSize?: [number, number];
+}
+
+/** `--prompts`, `--num-images`, `--image-size`. */
+export function addPromptOptions(command: Command): Command {
+  return command
+    .requiredOption('--prompts <file>', 'the prompt list (.json, .jsonl, .txt)')
+    .option('--num-images <n>', 'pictures per prompt', whole(1), 1)
+    .option('--image-size <HxW>', 'height and width (default: 1024x1024)', imageSize);
+}
+
 /** Options of text: thoughts and answers. */
 export function addTextOptions(command: Command): Command {
   return command
@@ -189,6 +204,7 @@ export interface ItemFlags {
   limit?: number;
 }
 
+/** `--limit`, `--overwrite`, `--force`. */
 export function addItemOptions(command: Command): Command {
   return command
     .option('--limit <n>', 'only the first N inputs', whole(1))

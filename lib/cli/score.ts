@@ -9,7 +9,7 @@ import {
   whole,
 } from './options.js';
 import { action } from './run-command.js';
-import { describeStage, itemProgress, stageExitCode } from './stage-output.js';
+import { describeStage, itemRun, stageExitCode } from './stage-output.js';
 
 /** Options of the judge. */
 export interface ScoreFlags {
@@ -100,26 +100,14 @@ export function addScore(program: Command): void {
     .action(
       action<Flags>(async (context, flags) => {
         const { scoreStage, REWARDS_FILE } = await import('../app/stages/score-stage.js');
-        const { shardFromEnv } = await import('../app/stages/shard.js');
-        const progress = itemProgress(context, 'score');
+        const run = itemRun(context, flags, 'score');
         const report = await scoreStage({
-          model: flags.model,
-          device: flags.device,
-          dtype: flags.dtype,
-          threads: flags.threads,
+          ...run.options,
           input: flags.input,
           images: flags.images,
-          out: flags.out,
-          seed: flags.seed,
           limit: flags.limit,
-          force: flags.force,
-          overwrite: flags.overwrite,
           settings: scoreSettings(flags),
-          shard: shardFromEnv(process.env),
-          signal: context.signal,
-          onItem: progress.onItem,
-          onLoad: () => context.note(`loading ${flags.model}`),
-        }).finally(progress.stop);
+        }).finally(run.stop);
         const rewards = path.join(flags.out, REWARDS_FILE);
         const lines = [describeStage(report), `${report.rewards} training records in ${rewards}`];
         for (const { item, reason } of report.unusable) {

@@ -1,5 +1,7 @@
 import type { ItemEvent, StageReport } from '../app/stages/item-stage.js';
+import { shardFromEnv } from '../app/stages/shard.js';
 import { type Progress, startProgress } from '../util/progress.js';
+import type { ItemFlags, ModelFlags } from './options.js';
 import { INTERRUPTED } from './output.js';
 import type { CommandContext } from './run-command.js';
 
@@ -17,6 +19,16 @@ export function itemProgress(context: CommandContext, label: string) {
       bar = null;
     },
   };
+}
+
+/** What a command's flags and its surroundings say to any stage that works through items. */
+export function itemRun(context: CommandContext, flags: ModelFlags & ItemFlags, label: string) {
+  const { model, device, dtype, threads, seed, out, force, overwrite } = flags;
+  const { onItem, stop } = itemProgress(context, label);
+  const controls = { shard: shardFromEnv(process.env), signal: context.signal, onItem };
+  const onLoad = () => context.note(`loading ${model}`);
+  const place = { model, device, dtype, threads, seed, out, force, overwrite };
+  return { stop, options: { ...place, ...controls, onLoad } };
 }
 
 /** One line of balance, and the failures with their reasons. */

@@ -5,38 +5,21 @@ import { type InferenceInput, resolveOptions } from '../../generate/options.js';
 import { latentDownsample } from '../../models/bagel/config.js';
 import { readModelConfig } from '../../models/bagel/load.js';
 import { ConfigError, DataError } from '../../util/errors.js';
-import type { StoredItem } from './item-records.js';
 import { itemSeed } from './item-seed.js';
-import {
-  controlsOf,
-  type ItemControls,
-  runItemStage,
-  type StageItem,
-  type StageReport,
-} from './item-stage.js';
-import {
-  checkModelFiles,
-  type ModelOptions,
-  type ModelSession,
-  modelFingerprint,
-  openModel,
-  resolveModelDir,
-  resolvePlace,
-} from './model-session.js';
+import type { StageItem, StageReport } from './item-stage.js';
+import type { ModelSession } from './model-session.js';
+import { type ModelStageOptions, runModelStage } from './model-stage.js';
 
 /** The file later stages read. */
 export const OUTPUT_FILE = 'output.jsonl';
 
-export interface GenerateOptions extends ModelOptions, ItemControls {
+/** What to draw, and how. */
+export interface GenerateOptions extends ModelStageOptions {
   prompts: readonly Prompt[];
-  out: string;
-  seed: number;
   /** Pictures per prompt. */
   numImages: number;
   /** Sampler and text options under the reference's names. */
   inference: InferenceInput;
-  /** Told once when the model is being loaded. */
-  onLoad?: () => void;
 }
 
 interface Job {
@@ -52,33 +35,18 @@ interface Job {
  */
 export async function generateStage(options: GenerateOptions): Promise<StageReport> {
   const settings = resolveOptions({ ...options.inference, understanding_output: false }, false);
-  const dir = resolveModelDir(options.model);
-  const model = modelFingerprint(dir);
-  const { device, dtype } = resolvePlace(options);
-  checkImageSize(settings.image_shapes, dir);
-  checkModelFiles(dir, true);
-  let session: ModelSession | null = null;
-  try {
-    return await runItemStage<Job>({
-      stage: 'generate',
-      stage_version: 1,
-      model,
-      settings: { ...settings, seed: options.seed, dtype, device: device.split(':')[0] },
-      folder: options.out,
-      items: jobs(options),
-      ...controlsOf(options),
-      prepare: () => {
-        options.onLoad?.();
-        session = openModel({ ...options, model: dir, device, dtype });
-      },
-      work: async ({ value }) => draw(session as ModelSession, value, options.inference),
-      views: (items: StoredItem[]) => [
-        { file: OUTPUT_FILE, records: items.map((item) => item.record) },
-      ],
-    });
-  } finally {
-    (session as ModelSession | null)?.dispose();
-  }
+  return runModelStage<Job>(options, {
+    stage: 'generate',
+    stage_version: 1,
+    drawing: true,
+    settings: { ...settings },
+    inputs: (dir) => {
+      checkImageSize(settings.image_shapes, dir);
+      return { items: jobs(options) };
+    },
+    work: (session, { value }) => draw(session, value, options.inference),
+    views: (items) => [{ file: OUTPUT_FILE, records: items.map((item) => item.record) }],
+  });
 }
 
 function jobs(options: GenerateOptions): Array<StageItem<Job>> {

@@ -18,23 +18,8 @@ import { ConfigError, DataError } from '../../util/errors.js';
 import { sha256 } from '../../util/sha256.js';
 import type { StoredItem } from './item-records.js';
 import { itemSeed } from './item-seed.js';
-import {
-  controlsOf,
-  type ItemControls,
-  type RejectedInput,
-  runItemStage,
-  type StageItem,
-  type StageReport,
-} from './item-stage.js';
-import {
-  checkModelFiles,
-  type ModelOptions,
-  type ModelSession,
-  modelFingerprint,
-  openModel,
-  resolveModelDir,
-  resolvePlace,
-} from './model-session.js';
+import type { RejectedInput, StageItem, StageReport } from './item-stage.js';
+import { type ModelStageOptions, runModelStage } from './model-stage.js';
 
 /** Everything the judge said, one record per picture. */
 export const RAW_REWARDS_FILE = 'rewards_raw.jsonl';
@@ -63,16 +48,15 @@ export interface ScoreSettings
   dropZeroGlobal?: boolean;
 }
 
-export interface ScoreOptions extends ModelOptions, ItemControls {
+/** What to score, and how. */
+export interface ScoreOptions extends ModelStageOptions {
   /** The `output.jsonl` of a generation. */
   input: string;
   /** Folder of the pictures; default: that of `input`. */
   images?: string;
-  out: string;
-  seed: number;
+  /** Only so many pictures, from the first on. */
   limit?: number;
   settings: ScoreSettings;
-  onLoad?: () => void;
 }
 
 /** A stage report with what became of the training records. */
@@ -94,72 +78,54 @@ interface Job {
 
 /** Scores every picture of a generation with the model's own understanding side. */
 export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
-  const dir = resolveModelDir(options.model);
-  const { device, dtype } = resolvePlace(options);
   const { maxRegions, doSample, textTemperature, dropZeroGlobal, ...asked } = options.settings;
   if (asked.regions === false && asked.layout === false) {
     throw new ConfigError('ERR_NOTHING_ASKED', 'neither regions nor the layout shall be scored', {
       expected: 'at least one of the two',
     });
   }
-  const model = modelFingerprint(dir);
-  checkModelFiles(dir, false);
-  const { items, rejected } = readJobs(options);
   const proposer = new BoxesProposer({ maxRegions });
-  let session: ModelSession | null = null;
   let judge: Judge | null = null;
   let stored: StoredItem[] = [];
-  try {
-    const report = await runItemStage<Job>({
-      stage: 'score',
-      stage_version: 1,
-      model,
-      settings: {
-        ...asked,
-        proposer: proposer.name,
-        max_regions: maxRegions,
-        do_sample: doSample ?? false,
-        text_temperature: doSample ? textTemperature : undefined,
-        prompt_version: promptVersion,
-        seed: options.seed,
-        dtype,
-        device: device.split(':')[0],
-      },
-      folder: options.out,
-      items,
-      rejected,
-      ...controlsOf(options),
-      prepare: () => {
-        options.onLoad?.();
-        session = openModel({ ...options, model: dir, device, dtype });
-        const vocabulary = new TokenVocabulary(session.tokenizer.tokenBytes());
-        const sampling = { do_sample: doSample ?? false, temperature: textTemperature };
-        judge = new Judge(new BagelJudgeModel(session.parts, vocabulary, sampling), asked);
-      },
-      work: async ({ value }) => {
-        const image = await readImage(value.file);
-        const regions = asked.regions === false ? [] : await proposer.propose(image);
-        const raw = await (judge as unknown as Judge).score(image, {
-          imageFile: value.record.image_file,
-          prompt: value.record.original_prompt,
-          regions,
-          seed: value.seed,
-        });
-        if (raw.status === 'failed') throw failedScore(raw);
-        return { record: { ...raw }, files: [] };
-      },
-      views: (all) => {
-        stored = all;
-        return [
-          { file: RAW_REWARDS_FILE, records: all.map((item) => item.record) },
-          { file: REWARDS_FILE, records: format(all, dropZeroGlobal).records },
-        ];
-      },
-    });
-    return { ...report, ...summarise(format(stored, dropZeroGlobal)) };
-  } finally {
-    (session as ModelSession | null)?.dispose();
-  }
+  const report = await runModelStage<Job>(options, {
+    stage: 'score',
+    stage_version: 1,
+    drawing: false,
+    settings: {
+      ...asked,
+      proposer: proposer.name,
+      max_regions: maxRegions,
+      do_sample: doSample ?? false,
+      text_temperature: doSample ? textTemperature : undefined,
+      prompt_version: promptVersion,
+    },
+    inputs: () => readJobs(options),
+    prepare: (session) => {
+      const vocabulary = new TokenVocabulary(session.tokenizer.tokenBytes());
+      const sampling = { do_sample: doSample ?? false, temperature: textTemperature };
+      judge = new Judge(new BagelJudgeModel(session.parts, vocabulary, sampling), asked);
+    },
+    work: async (_, { value }) => {
+      const image = await readImage(value.file);
+      const regions = asked.regions === false ? [] : await proposer.propose(image);
+      const raw = await (judge as unknown as Judge).score(image, {
+        imageFile: value.record.image_file,
+        prompt: value.record.original_prompt,
+        regions,
+        seed: value.seed,
+      });
+      if (raw.status === 'failed') throw failedScore(raw);
+      return { record: { ...raw }, files: [] };
+    },
+    views: (all) => {
+      stored = all;
+      return [
+        { file: RAW_REWARDS_FILE, records: all.map((item) => item.record) },
+        { file: REWARDS_FILE, records: format(all, dropZeroGlobal).records },
+      ];
+    },
+  });
+  return { ...report, ...summarise(format(stored, dropZeroGlobal)) };
 }
 
 /** The pictures to score, and the inputs that are none. */
