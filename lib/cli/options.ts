@@ -145,7 +145,11 @@ export function addPromptOptions(command: Command): Command {
   return command
     .requiredOption('--prompts <file>', 'the prompt list (.json, .jsonl, .txt)')
     .option('--num-images <n>', 'pictures per prompt', whole(1), 1)
-    .option('--image-size <HxW>', 'height and width (default: 1024x1024)', imageSize);
+    .option(
+      '--image-size <HxW>',
+      'height and width (default: as large as the model draws, 1024x1024)',
+      imageSize,
+    );
 }
 
 /** Options of text: thoughts and answers. */

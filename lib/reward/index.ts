@@ -16,7 +16,9 @@ export {
 } from './judge.js';
 export {
   type CoordinateStyle,
+  type JudgeWords,
   judgeSystemPrompt,
+  judgeWords,
   layoutQuestion,
   promptVersion,
   regionQuestion,

@@ -1,10 +1,11 @@
+import { fillTemplate, type JudgeWording } from '../models/bagel/judge-wording.js';
 import type { RegionProposal } from './propose.js';
 
-/** Version of the wording below; stored with every score, since other words give other scores. */
+/** Version of the built-in wording; stored with every score, since other words give other scores. */
 export const promptVersion = 'srum-judge-1';
 
 /** How boxes are written: in pixels of the image, or in thousandths of its sides. */
-export type CoordinateStyle = 'pixels' | 'normalized';
+export type CoordinateStyle = JudgeWording['coordinates'];
 
 /** What the judge is told before it sees the image. */
 export function judgeSystemPrompt(think: boolean): string {
@@ -80,15 +81,76 @@ export function layoutQuestion(request: string): string {
   ].join('\n');
 }
 
+/** All that depends on the words the judge is asked in. */
+export interface JudgeWords {
+  /** Stored with every score. */
+  version: string;
+  /** Whether to reason before the answer, unless the caller decides. */
+  think: boolean;
+  /** How boxes are written, unless the caller decides. */
+  coordinates: CoordinateStyle;
+  /** What comes before the picture; empty for nothing. */
+  system(think: boolean): string;
+  regions(
+    request: string,
+    regions: ReadonlyArray<Pick<RegionProposal, 'box'>>,
+    size: { width: number; height: number },
+    style: CoordinateStyle,
+  ): string;
+  layout(request: string, size: { width: number; height: number }): string;
+}
+
+/** The built-in words, for models that follow instructions. */
+const BUILT_IN: JudgeWords = {
+  version: promptVersion,
+  think: true,
+  coordinates: 'normalized',
+  system: judgeSystemPrompt,
+  regions: regionQuestion,
+  layout: layoutQuestion,
+};
+
+/**
+ * The words a model is asked in: its own, or the built-in ones. In a model's own words the request is put
+ * on one line.
+ */
+export function judgeWords(wording?: JudgeWording): JudgeWords {
+  if (wording === undefined) return BUILT_IN;
+  const { version, think } = wording;
+  const line = (text: string): string => text.trim().replace(/\s+/g, ' ');
+  return {
+    version,
+    think,
+    coordinates: wording.coordinates,
+    system: () => wording.system,
+    regions: (request, regions, { width, height }, style) => {
+      const lines = regions.map(({ box }, i) => {
+        const [x0, y0, x1, y1] = corners(box, { width, height }, style);
+        return fillTemplate(wording.region, { id: i + 1, x0, y0, x1, y1, width, height });
+      });
+      const values = { request: line(request), regions: lines.join('\n'), width, height };
+      return fillTemplate(wording.regions, values);
+    },
+    layout: (request, { width, height }) =>
+      fillTemplate(wording.layout, { request: line(request), width, height }),
+  };
+}
+
 function coordinates(
   box: RegionProposal['box'],
   size: { width: number; height: number },
   style: CoordinateStyle,
 ): string {
-  if (style === 'pixels') return box.join(', ');
-  return box
-    .map((n, i) => Math.round((1000 * n) / (i % 2 === 0 ? size.width : size.height)))
-    .join(', ');
+  return corners(box, size, style).join(', ');
+}
+
+function corners(
+  box: RegionProposal['box'],
+  size: { width: number; height: number },
+  style: CoordinateStyle,
+): number[] {
+  if (style === 'pixels') return box;
+  return box.map((n, i) => Math.round((1000 * n) / (i % 2 === 0 ? size.width : size.height)));
 }
 
 /** The user's words as one quoted line, so that they cannot be mistaken for instructions' lines. */

@@ -1,13 +1,8 @@
 import type { RgbImage } from '../data/images.js';
+import type { JudgeWording } from '../models/bagel/judge-wording.js';
 import { DataError, messageOf } from '../util/errors.js';
 import type { ByteGrammar } from './byte-grammar.js';
-import {
-  type CoordinateStyle,
-  judgeSystemPrompt,
-  layoutQuestion,
-  promptVersion,
-  regionQuestion,
-} from './judge-prompts.js';
+import { type CoordinateStyle, type JudgeWords, judgeWords } from './judge-prompts.js';
 import type { RegionProposal } from './propose.js';
 import {
   layoutGrammar,
@@ -51,7 +46,9 @@ export interface JudgeOptions {
   regions?: boolean;
   /** Ask about the layout. Default true. */
   layout?: boolean;
-  /** Reason before answering. Default true, as in the reference. */
+  /** The words the model wants to be asked in; default: the built-in ones. */
+  wording?: JudgeWording;
+  /** Reason before answering. Default: as the wording says; built-in true, as in the reference. */
   think?: boolean;
   /** Tokens of the answer about the regions, thoughts included. Default 4096. */
   maxRegionTokens?: number;
@@ -59,7 +56,7 @@ export interface JudgeOptions {
   maxLayoutTokens?: number;
   /** Of these, at most this many for thoughts. Default: no further limit. */
   maxThinkTokens?: number;
-  /** Default `normalized`. */
+  /** Default: as the wording says; built-in `normalized`. */
   coordinates?: CoordinateStyle;
   /** Longest object name in bytes. Default 64. */
   maxObjectBytes?: number;
@@ -130,10 +127,14 @@ export interface JudgeItem {
 export class Judge {
   readonly #model: JudgeModel;
   readonly #options: JudgeOptions;
+  readonly #words: JudgeWords;
+  readonly #think: boolean;
 
   constructor(model: JudgeModel, options: JudgeOptions = {}) {
     this.#model = model;
     this.#options = options;
+    this.#words = judgeWords(options.wording);
+    this.#think = options.think ?? this.#words.think;
   }
 
   /**
@@ -153,12 +154,11 @@ export class Judge {
       vlm_raw_output: null,
       global_raw_output: null,
       status: 'failed',
-      prompt_version: promptVersion,
+      prompt_version: this.#words.version,
       seed: String(seed),
       tokens: 0,
     };
-    const think = this.#options.think ?? true;
-    const session = await this.#model.read(image, judgeSystemPrompt(think));
+    const session = await this.#model.read(image, this.#words.system(this.#think));
     try {
       if (this.#options.regions !== false && item.regions.length > 0) {
         await this.#scoreRegions(session, item, seed, record);
@@ -179,11 +179,11 @@ export class Judge {
     seed: bigint,
     record: RawRewardRecord,
   ): Promise<void> {
-    const { think = true, maxObjectBytes, coordinates } = this.#options;
+    const { maxObjectBytes, coordinates = this.#words.coordinates } = this.#options;
     const ids = item.regions.map((_, i) => i + 1);
     const reply = await session.answer({
-      question: regionQuestion(item.prompt, item.regions, record, coordinates),
-      grammar: regionGrammar(ids, { think, maxObjectBytes }),
+      question: this.#words.regions(item.prompt, item.regions, record, coordinates),
+      grammar: regionGrammar(ids, { think: this.#think, maxObjectBytes }),
       maxTokens: this.#options.maxRegionTokens ?? 4096,
       maxThinkTokens: this.#options.maxThinkTokens,
       seed,
@@ -213,10 +213,10 @@ export class Judge {
     seed: bigint,
     record: RawRewardRecord,
   ): Promise<void> {
-    const { think = true, maxReasonBytes } = this.#options;
+    const { maxReasonBytes } = this.#options;
     const reply = await session.answer({
-      question: layoutQuestion(item.prompt),
-      grammar: layoutGrammar({ think, maxReasonBytes }),
+      question: this.#words.layout(item.prompt, record),
+      grammar: layoutGrammar({ think: this.#think, maxReasonBytes }),
       maxTokens: this.#options.maxLayoutTokens ?? 1024,
       maxThinkTokens: this.#options.maxThinkTokens,
       seed,

@@ -2,12 +2,12 @@ import { encodePng } from '../../data/images.js';
 import type { Prompt } from '../../data/prompts.js';
 import { InterleaveInferencer } from '../../generate/inferencer.js';
 import { type InferenceInput, resolveOptions } from '../../generate/options.js';
-import { latentDownsample } from '../../models/bagel/config.js';
+import { type Config, latentDownsample } from '../../models/bagel/config.js';
 import { readModelConfig } from '../../models/bagel/load.js';
 import { ConfigError, DataError } from '../../util/errors.js';
 import { itemSeed } from './item-seed.js';
 import type { StageItem, StageReport } from './item-stage.js';
-import type { ModelSession } from './model-session.js';
+import { defaultImageSize, type ModelSession, resolveModelDir } from './model-session.js';
 import { type ModelStageOptions, runModelStage } from './model-stage.js';
 
 /** The file later stages read. */
@@ -34,17 +34,18 @@ interface Job {
  * `<Question_id>.png` (`<Question_id>.s1.png` for the second sample) and `output.jsonl`.
  */
 export async function generateStage(options: GenerateOptions): Promise<StageReport> {
-  const settings = resolveOptions({ ...options.inference, understanding_output: false }, false);
+  const config = readModelConfig(resolveModelDir(options.model));
+  const image_shapes = options.inference.image_shapes ?? defaultImageSize(config);
+  const inference: InferenceInput = { ...options.inference, image_shapes };
+  const settings = resolveOptions({ ...inference, understanding_output: false }, false);
+  checkImageSize(settings.image_shapes, config);
   return runModelStage<Job>(options, {
     stage: 'generate',
     stage_version: 1,
     drawing: true,
     settings: { ...settings },
-    inputs: (dir) => {
-      checkImageSize(settings.image_shapes, dir);
-      return { items: jobs(options) };
-    },
-    work: (session, { value }) => draw(session, value, options.inference),
+    inputs: () => ({ items: jobs(options) }),
+    work: (session, { value }) => draw(session, value, inference),
     views: (items) => [{ file: OUTPUT_FILE, records: items.map((item) => item.record) }],
   });
 }
@@ -108,8 +109,7 @@ export function detailedPrompt(thought: string): string | null {
 }
 
 /** @throws ConfigError for a size the model cannot draw, before anything is loaded. */
-function checkImageSize([height, width]: readonly [number, number], dir: string): void {
-  const config = readModelConfig(dir);
+function checkImageSize([height, width]: readonly [number, number], config: Config): void {
   const cell = latentDownsample(config);
   const most = cell * config.bagel.max_latent_size;
   const fits = (side: number) => side % cell === 0 && side <= most;

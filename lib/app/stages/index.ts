@@ -19,6 +19,7 @@ export {
 } from './item-stage.js';
 export { type LoopOptions, type LoopReport, loopStage, type RoundReport } from './loop-stage.js';
 export {
+  defaultImageSize,
   imageTransforms,
   type ModelOptions,
   ModelSession,

@@ -173,6 +173,13 @@ export function imageTransforms(
   };
 }
 
+/** The largest square (height, width) a model draws, but none above BAGEL's own 1024 x 1024. */
+export function defaultImageSize(config: Config): [height: number, width: number] {
+  const cell = latentDownsample(config);
+  const side = Math.min(cell * config.bagel.max_latent_size, Math.floor(1024 / cell) * cell);
+  return [side, side];
+}
+
 /** Files up to this size are hashed whole; of larger ones the header and blocks at even distances. */
 const WHOLE = 256 * 2 ** 20;
 const BLOCK = 2 ** 20;

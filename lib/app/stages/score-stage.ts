@@ -4,9 +4,10 @@ import { type GenerationRecord, readGenerationRecords } from '../../data/generat
 import { imagePath } from '../../data/image-folder.js';
 import { readImage } from '../../data/images.js';
 import { GLOBAL_REWARD_NAME } from '../../data/rewards.js';
+import { readModelConfig } from '../../models/bagel/load.js';
 import { BagelJudgeModel } from '../../reward/bagel-judge-model.js';
 import { Judge, type JudgeOptions, type RawRewardRecord } from '../../reward/judge.js';
-import { promptVersion } from '../../reward/judge-prompts.js';
+import { judgeWords } from '../../reward/judge-prompts.js';
 import { BoxesProposer } from '../../reward/propose.js';
 import { TokenVocabulary } from '../../reward/token-vocabulary.js';
 import {
@@ -19,6 +20,7 @@ import { sha256 } from '../../util/sha256.js';
 import type { StoredItem } from './item-records.js';
 import { itemSeed } from './item-seed.js';
 import type { RejectedInput, StageItem, StageReport } from './item-stage.js';
+import { resolveModelDir } from './model-session.js';
 import { type ModelStageOptions, runModelStage } from './model-stage.js';
 
 /** Everything the judge said, one record per picture. */
@@ -78,12 +80,16 @@ interface Job {
 
 /** Scores every picture of a generation with the model's own understanding side. */
 export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
-  const { maxRegions, doSample, textTemperature, dropZeroGlobal, ...asked } = options.settings;
-  if (asked.regions === false && asked.layout === false) {
+  const { maxRegions, doSample, textTemperature, dropZeroGlobal, ...given } = options.settings;
+  if (given.regions === false && given.layout === false) {
     throw new ConfigError('ERR_NOTHING_ASKED', 'neither regions nor the layout shall be scored', {
       expected: 'at least one of the two',
     });
   }
+  const { judge: wording } = readModelConfig(resolveModelDir(options.model));
+  const words = judgeWords(wording);
+  // Written down as it is in effect, so that a record tells how it was asked for.
+  const asked = { ...given, think: given.think ?? words.think };
   const proposer = new BoxesProposer({ maxRegions });
   let judge: Judge | null = null;
   let stored: StoredItem[] = [];
@@ -97,13 +103,19 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
       max_regions: maxRegions,
       do_sample: doSample ?? false,
       text_temperature: doSample ? textTemperature : undefined,
-      prompt_version: promptVersion,
+      prompt_version: words.version,
     },
     inputs: () => readJobs(options),
     prepare: (session) => {
       const vocabulary = new TokenVocabulary(session.tokenizer.tokenBytes());
-      const sampling = { do_sample: doSample ?? false, temperature: textTemperature };
-      judge = new Judge(new BagelJudgeModel(session.parts, vocabulary, sampling), asked);
+      const sampling = {
+        do_sample: doSample ?? false,
+        ...(textTemperature !== undefined && { temperature: textTemperature }),
+      };
+      judge = new Judge(new BagelJudgeModel(session.parts, vocabulary, sampling), {
+        ...asked,
+        wording,
+      });
     },
     work: async (_, { value }) => {
       const image = await readImage(value.file);

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { ConfigError } from '../../util/errors.js';
 import { faultDetails, keyText, type SchemaFault, schemaFaults } from '../../util/schema-faults.js';
+import { judgeWordingSchema } from './judge-wording.js';
 
 const count = z.number().int().positive();
 const positive = z.number().positive();
@@ -97,6 +98,8 @@ const configSchema = z
     vit: vitConfigSchema,
     vae: vaeConfigSchema.prefault({}),
     bagel: bagelConfigSchema.prefault({}),
+    /** How it wants to be asked as a judge; without one, in the usual words. */
+    judge: judgeWordingSchema.optional(),
   })
   .superRefine((config, ctx) => {
     // Both position tables are 2-D sine-cosine tables: two axes of sines and cosines.

@@ -7,6 +7,7 @@ export { MlpConnector } from './connector.js';
 export * from './decoder-layer.js';
 export * from './embeddings.js';
 export { initMoe } from './init-moe.js';
+export { type JudgeWording, judgeWordingSchema } from './judge-wording.js';
 export { KvCache, type KvFormat, type KvStep } from './kv-cache.js';
 export * from './language-model.js';
 export { LatentAutoencoder, type PosteriorSource } from './latent-autoencoder.js';

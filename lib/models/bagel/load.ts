@@ -195,14 +195,16 @@ function directoryConfig(
     ...overrides.bagel,
   };
   const vit = vitConfig(dir, manifest, vision);
+  const judge = manifest?.judge;
   const own = manifest === null ? undefined : path.join(dir, MANIFEST_FILE);
   return parseBagelConfig(
-    { llm, vit, vae: manifest?.vae ?? {}, bagel },
+    { llm, vit, vae: manifest?.vae ?? {}, bagel, ...(judge && { judge }) },
     {
       llm: path.join(dir, MODEL_FILES.llmConfig),
       vit: path.join(dir, MODEL_FILES.vitConfig),
       vae: own,
       bagel: own,
+      judge: own,
     },
   );
 }

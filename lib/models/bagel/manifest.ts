@@ -3,6 +3,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { readJsonFile } from '../../util/jsonl.js';
 import { bagelConfigSchema, LAYER_MODULES, parse, vaeConfigSchema } from './config.js';
+import { judgeWordingSchema } from './judge-wording.js';
 
 /** File of a model directory for what BAGEL's own configuration files do not say. */
 export const MANIFEST_FILE = 'srum.json';
@@ -33,6 +34,7 @@ const manifestSchema = z.strictObject({
     .optional(),
   vae: z.strictObject(vaeConfigSchema.shape).partial().optional(),
   bagel: z.strictObject(bagelConfigSchema.shape).partial().optional(),
+  judge: judgeWordingSchema.optional(),
 });
 
 /** Content of a valid `srum.json`. */

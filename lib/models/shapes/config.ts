@@ -32,4 +32,13 @@ export const SHAPES_CONFIG: Config = parseBagelConfig({
     vit_max_num_patch_per_side: 4,
     timestep_shift: 3,
   },
+  judge: {
+    version: 'shapes-judge-1',
+    system: '',
+    regions: 'request: {request}\n{regions}\nregions?',
+    region: '{id}: {x0} {y0} {x1} {y1}',
+    layout: 'request: {request}\nlayout?',
+    coordinates: 'pixels',
+    think: false,
+  },
 });
