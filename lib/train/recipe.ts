@@ -86,9 +86,9 @@ export const recipeSchema = z.strictObject({
   timestep_shift: positive(1),
   /** Factor of the flow loss. */
   mse_weight: z.number().min(0).default(1),
-  /** Factor of the text loss, which regional-reward data does not have. */
+  /** Factor of the cross entropy of learned texts, which regional-reward data does not have. */
   ce_weight: z.number().min(0).default(1),
-  /** Re-weighting of the text loss by length, as above without effect on these data. */
+  /** Weighs each learned text by one over the square root of its length instead of its length. */
   ce_loss_reweighting: flag(false),
   // Optimisation
   /** Seed of noise and posterior samples. */

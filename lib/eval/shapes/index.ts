@@ -1,4 +1,12 @@
 export {
+  type AssessOptions,
+  assessShapes,
+  probePrompts,
+  type ShapesAssessment,
+} from './assess.js';
+export type { PatchCoder } from './distortions.js';
+export * from './measure.js';
+export {
   agrees,
   type ExactCount,
   type Exactness,
@@ -7,11 +15,14 @@ export {
   Oracle,
   type RecognisedObject,
 } from './oracle.js';
+export * from './pretrain.js';
+export { type ShapesPretrainOptions, ShapesPretrainSet } from './pretrain-set.js';
 export {
   allPrompts,
   drawPrompt,
   FAMILIES,
   type Family,
+  misread,
   namesHeldOut,
   type PromptOptions,
   parsePrompt,

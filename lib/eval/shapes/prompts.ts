@@ -282,3 +282,38 @@ export function swapped(prompt: ShapesPrompt): ShapesPrompt | null {
   if (family === 'numeracy') return numberPrompt(objects.length - 1, a, b);
   return pairPrompt(family, a, b, relation);
 }
+
+/** Pairs of relations that are each other's opposite. */
+const OPPOSITES: Readonly<Record<Relation, Relation>> = {
+  left: 'right',
+  right: 'left',
+  above: 'below',
+  below: 'above',
+};
+
+/**
+ * The prompt as somebody reads it who errs always in the same way: the relation is reversed; without
+ * one the textures or the colours are exchanged, or the number is the next of two, three, four, two. Where
+ * an exchange would name a held-out pair, the first object has the next colour that makes none (and is not
+ * the other's), or the number changes. So a misread seen prompt is a seen prompt. Null where there is
+ * nothing to misread (family `shape`); a scene of the prompt is never one of the misread prompt.
+ */
+export function misread(prompt: ShapesPrompt): ShapesPrompt | null {
+  const { family, objects, relation } = prompt;
+  const first = objects[0];
+  const last = objects[objects.length - 1];
+  if (relation !== null) return pairPrompt(family, first, last, OPPOSITES[relation]);
+  const other = swapped(prompt);
+  if (other === null || !namesHeldOut(other) || namesHeldOut(prompt)) return other;
+  if (family === 'numeracy') return numberPrompt(objects.length === 3 ? 3 : 2, first, last);
+  return pairPrompt(family, { ...first, colour: nextColour(first, last) }, last);
+}
+
+/** The colour after an object's own, in the order of COLOURS, that is free and makes no held-out pair. */
+function nextColour(object: Wanted, other: Wanted): Colour {
+  const from = COLOURS.indexOf(object.colour as Colour);
+  const turned = COLOURS.map((_, i) => COLOURS[(from + 1 + i) % COLOURS.length]);
+  return turned.find(
+    (colour) => colour !== other.colour && !isHeldOut(object.shape, colour),
+  ) as Colour;
+}

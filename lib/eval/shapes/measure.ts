@@ -1,0 +1,174 @@
+import type { RgbImage } from '../../data/images.js';
+import { type InferencerParts, InterleaveInferencer } from '../../generate/inferencer.js';
+import type { InferenceInput } from '../../generate/options.js';
+import type { JudgeModel } from '../../reward/judge.js';
+import {
+  layoutGrammar,
+  parseLayoutAnswer,
+  parseRegionAnswer,
+  regionGrammar,
+} from '../../reward/score-grammar.js';
+import type { Random } from '../../util/seeded-random.js';
+import { drawPrompt, type ShapesPrompt, swapped } from './prompts.js';
+import { layoutQuestion, layoutTruth, regionsQuestion, regionTruth } from './truth.js';
+import { IMAGE_SIDE, objectBox, type ShapeObject } from './world.js';
+
+/** How pictures of the Shapes world are drawn when they are measured. */
+export const SHAPES_SAMPLER: Readonly<InferenceInput> = Object.freeze({
+  num_timesteps: 17,
+  timestep_shift: 3,
+  cfg_text_scale: 3,
+  cfg_interval: [0, 1] as [number, number],
+  image_shapes: [IMAGE_SIDE, IMAGE_SIDE] as [number, number],
+});
+
+/** Options of {@link drawPictures}. */
+export interface DrawOptions {
+  /** The picture of prompt i starts from noise of seed `seed + i`. Default 0. */
+  seed?: number;
+  /** Pictures at a time. Default 64. */
+  batch?: number;
+  sampler?: InferenceInput;
+  onProgress?: (done: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+/** Draws one picture for each prompt. */
+export async function drawPictures(
+  parts: InferencerParts,
+  prompts: ReadonlyArray<Pick<ShapesPrompt, 'text'>>,
+  options: DrawOptions = {},
+): Promise<RgbImage[]> {
+  const { seed = 0, batch = 64, sampler = {}, signal } = options;
+  const inferencer = new InterleaveInferencer(parts);
+  const images: RgbImage[] = [];
+  for (let from = 0; from < prompts.length; from += batch) {
+    const some = prompts.slice(from, from + batch);
+    const results = await inferencer.interleaveInferenceBatch(
+      some.map(({ text }) => [text]),
+      { ...SHAPES_SAMPLER, ...sampler },
+      { seeds: some.map((_, i) => seed + from + i), signal },
+    );
+    for (const { image } of results) images.push(image as RgbImage);
+    options.onProgress?.(images.length, prompts.length);
+  }
+  return images;
+}
+
+/** A picture whose objects are known. */
+export interface KnownPicture {
+  image: RgbImage;
+  objects: readonly ShapeObject[];
+  /** What it was drawn for, where it was; a prompt is drawn otherwise. */
+  prompt?: ShapesPrompt;
+}
+
+/** Right answers out of all. */
+export interface Hits {
+  right: number;
+  total: number;
+}
+
+/** What a model got right about pictures. */
+export interface UnderstandingScore {
+  /** "What is in this region?": the whole name, background included. */
+  objects: Hits;
+  /** "Does this region fit the request?": the exact score. */
+  regions: Hits;
+  /** "Is the layout right?": the exact score. */
+  layouts: Hits;
+  /** Some wrong answers, for a look: question, expected and found. */
+  mistakes: Array<{ question: string; expected: string; found: string }>;
+}
+
+/** Share of right answers over all three kinds of questions. */
+export function understandingShare(score: UnderstandingScore): number {
+  const all = [score.objects, score.regions, score.layouts];
+  const right = all.reduce((sum, hits) => sum + hits.right, 0);
+  return (
+    right /
+    Math.max(
+      1,
+      all.reduce((sum, hits) => sum + hits.total, 0),
+    )
+  );
+}
+
+/**
+ * Asks a judge about each picture: all objects and one empty cell as regions, then the layout. A third of
+ * the requests is the picture's own prompt, a third the same with exchanged attributes, the rest any.
+ */
+export async function measureUnderstanding(
+  judge: JudgeModel,
+  pictures: readonly KnownPicture[],
+  random: Random,
+  options: { system?: string; onProgress?: (done: number, total: number) => void } = {},
+): Promise<UnderstandingScore> {
+  const none = (): Hits => ({ right: 0, total: 0 });
+  const score: UnderstandingScore = {
+    objects: none(),
+    regions: none(),
+    layouts: none(),
+    mistakes: [],
+  };
+  const note = (hits: Hits, question: string, expected: string | number, found: unknown): void => {
+    hits.total += 1;
+    if (found === expected) hits.right += 1;
+    else if (score.mistakes.length < 40)
+      score.mistakes.push({ question, expected: String(expected), found: String(found) });
+  };
+  for (const [n, { image, objects, prompt }] of pictures.entries()) {
+    const request = requestFor(prompt ?? drawPrompt(random), random);
+    const boxes = [
+      ...objects.map((object) => objectBox(object)),
+      ...emptyBoxes(objects).slice(0, 1),
+    ];
+    const ids = boxes.map((_, i) => i + 1);
+    const session = await judge.read(image, options.system ?? '');
+    try {
+      const regions = await session.answer({
+        question: regionsQuestion(request.text, boxes),
+        grammar: regionGrammar(ids),
+        maxTokens: 200,
+        seed: 0,
+      });
+      for (const [i, verdict] of parseRegionAnswer(regions.text, ids).entries()) {
+        const truth = regionTruth(request, objects, boxes[i]);
+        const question = `${request.text} | ${boxes[i].join(' ')}`;
+        note(score.objects, question, truth.object, verdict.object);
+        note(score.regions, question, truth.score, verdict.score);
+      }
+      const layout = await session.answer({
+        question: layoutQuestion(request.text),
+        grammar: layoutGrammar(),
+        maxTokens: 100,
+        seed: 0,
+      });
+      const truth = layoutTruth(request, objects);
+      note(score.layouts, request.text, truth.score, parseLayoutAnswer(layout.text).score);
+    } finally {
+      session.dispose();
+    }
+    options.onProgress?.(n + 1, pictures.length);
+  }
+  return score;
+}
+
+function requestFor(prompt: ShapesPrompt, random: Random): ShapesPrompt {
+  const u = random.uniform();
+  if (u < 1 / 3) return prompt;
+  return u < 2 / 3 ? (swapped(prompt) ?? prompt) : drawPrompt(random);
+}
+
+type Box = [number, number, number, number];
+
+/** Boxes in the middle of the cells without an object. */
+function emptyBoxes(objects: readonly ShapeObject[]): Box[] {
+  const boxes: Box[] = [];
+  for (let cell = 0; cell < 4; cell++) {
+    if (objects.some((o) => o.cell === cell)) continue;
+    const [x, y] = [16 * (cell % 2) + 3, 16 * (cell >> 1) + 3];
+    boxes.push([x, y, x + 10, y + 10]);
+  }
+  return boxes;
+}

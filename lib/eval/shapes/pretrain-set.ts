@@ -1,0 +1,208 @@
+import { conditionText, type PlanItem, targetImage } from '../../data/sample.js';
+import type { Tokenizer } from '../../data/tokenizer.js';
+import { type ChwImage, normalise } from '../../data/transforms.js';
+import type { DatasetReport, NamedSample, SampleSet } from '../../train/sample-set.js';
+import { DataError } from '../../util/errors.js';
+import { type Random, seededRandom } from '../../util/seeded-random.js';
+import { sha256 } from '../../util/sha256.js';
+import { blended, type PatchCoder, recoded, smudged } from './distortions.js';
+import { drawPrompt, misread, type ShapesPrompt, sceneFor } from './prompts.js';
+import { renderScene } from './render.js';
+import {
+  CAPTION_QUESTION,
+  captionTruth,
+  layoutAnswer,
+  layoutQuestion,
+  layoutTruth,
+  regionsAnswer,
+  regionsQuestion,
+  regionTruth,
+} from './truth.js';
+import { IMAGE_SIDE, objectBox, randomScene, type Scene, shuffled } from './world.js';
+
+/** What a Shapes model is trained on from scratch. */
+export interface ShapesPretrainOptions {
+  tokenizer: Tokenizer;
+  /** Records of an epoch. */
+  size: number;
+  seed: number;
+  /** Share of the records that teach drawing; the others teach looking. */
+  generationShare: number;
+  /**
+   * Share of the drawing records whose caption is a misread one (see `misread`). Looking records are
+   * never touched: this is the gap that self-reward can close.
+   */
+  misreadShare: number;
+  /** The model's latent code: pictures to look at also pass through it, as drawn ones have. */
+  code: PatchCoder;
+}
+
+const learnedText = (): PlanItem => ({ ...plainText(), loss: 1 });
+const plainText = (): PlanItem => ({
+  type: 'text',
+  enable_cfg: 0,
+  loss: 0,
+  special_token_loss: 0,
+  special_token_label: null,
+});
+const seenImage = (): PlanItem => ({ ...plainText(), type: 'vit_image' });
+
+/**
+ * An endless supply of drawing and looking lessons about the Shapes world. A record is a pure
+ * function of (seed, index), nothing is stored. No held-out pair of shape and colour is ever shown or
+ * named.
+ */
+export class ShapesPretrainSet implements SampleSet {
+  readonly fingerprint: string;
+  readonly size: number;
+  readonly #options: ShapesPretrainOptions;
+
+  constructor(options: ShapesPretrainOptions) {
+    const { size, seed, generationShare, misreadShare } = options;
+    this.size = size;
+    this.#options = options;
+    this.fingerprint = sha256(JSON.stringify({ size, seed, generationShare, misreadShare }));
+  }
+
+  /** Records are independent draws: their own order is as random as any. */
+  order(): Uint32Array {
+    return Uint32Array.from({ length: this.size }, (_, i) => i);
+  }
+
+  /** The name of a record. */
+  idOf(index: number): string {
+    return `shapes:${index + 1}`;
+  }
+
+  async load(index: number): Promise<NamedSample> {
+    const random = seededRandom(this.#options.seed, 'shapes', index);
+    const sample =
+      random.uniform() < this.#options.generationShare
+        ? this.#drawing(random)
+        : this.#looking(random);
+    return {
+      ...sample,
+      id: this.idOf(index),
+      source: { dataset: 'shapes', row: index + 1 },
+    };
+  }
+
+  /** @throws DataError always: a made record that does not fit the limits is a mistake in them. */
+  reject(index: number, reason: string): void {
+    throw new DataError('ERR_SHAPES_SAMPLE', 'a record of the Shapes world cannot be packed', {
+      key: this.idOf(index),
+      found: reason,
+    });
+  }
+
+  report(): DatasetReport {
+    const none = { regionsSkipped: 0, regionsCut: 0, scoresOutOfRange: 0, regions: [] };
+    return { usable: this.size, problems: [], ...none };
+  }
+
+  nothingUsable(): DataError {
+    return new DataError('ERR_NO_DATA', 'the set of Shapes records is empty');
+  }
+
+  #drawing(random: Random): Omit<NamedSample, 'id'> {
+    const prompt = drawPrompt(random);
+    const scene = sceneFor(prompt, random);
+    const other = random.uniform() < this.#options.misreadShare ? misread(prompt) : null;
+    const ids = this.#options.tokenizer.encode((other ?? prompt).text);
+    return {
+      sequencePlan: [conditionText(), targetImage()],
+      textIdsList: [ids],
+      images: [normalise(renderScene(scene))],
+      numTokens: ids.length + this.#imageTokens,
+    };
+  }
+
+  #looking(random: Random): Omit<NamedSample, 'id'> {
+    const prompt = drawPrompt(random);
+    const scene = random.uniform() < 0.5 ? sceneFor(prompt, random) : randomScene(random);
+    const request = this.#requestFor(prompt, random);
+    const [question, answer] = lesson(request, scene, random);
+    const { tokenizer } = this.#options;
+    const texts = [tokenizer.encode(question), tokenizer.encode(answer)];
+    return {
+      sequencePlan: [seenImage(), plainText(), learnedText()],
+      textIdsList: texts,
+      images: [this.#view(scene, random)],
+      numTokens: texts[0].length + texts[1].length + this.#imageTokens,
+    };
+  }
+
+  /** A request that fits the prompt's scene, one that almost does, or any. */
+  #requestFor(prompt: ShapesPrompt, random: Random): ShapesPrompt {
+    const u = random.uniform();
+    if (u < 0.4) return prompt;
+    if (u < 0.7) return misread(prompt) ?? prompt;
+    return drawPrompt(random, { family: u < 0.85 ? prompt.family : undefined });
+  }
+
+  /** The picture as rendered, or with the faults that drawn pictures have. */
+  #view(scene: Scene, random: Random): ChwImage {
+    const { code } = this.#options;
+    const clean = normalise(renderScene(scene));
+    const u = random.uniform();
+    if (u < 0.2) return clean;
+    if (u < 0.5) return recoded(clean, code, 0.3 * random.uniform(), random);
+    if (u < 0.75) {
+      const ghost = normalise(renderScene(randomScene(random)));
+      return recoded(
+        blended(clean, ghost, 0.35 * random.uniform()),
+        code,
+        0.15 * random.uniform(),
+        random,
+      );
+    }
+    return smudged(recoded(clean, code, 0, random), 0.3 * random.uniform(), random);
+  }
+
+  get #imageTokens(): number {
+    return (IMAGE_SIDE / this.#options.code.downsample) ** 2;
+  }
+}
+
+/** A question about a picture and its true answer. */
+function lesson(request: ShapesPrompt, scene: Scene, random: Random): [string, string] {
+  const u = random.uniform();
+  if (u < 0.6) {
+    const boxes = someBoxes(scene, random);
+    const truths = boxes.map((box) => regionTruth(request, scene.objects, box));
+    return [regionsQuestion(request.text, boxes), regionsAnswer(truths)];
+  }
+  if (u < 0.85) {
+    return [layoutQuestion(request.text), layoutAnswer(layoutTruth(request, scene.objects))];
+  }
+  return [CAPTION_QUESTION, captionTruth(scene.objects)];
+}
+
+type Box = [number, number, number, number];
+
+/** One to five boxes as a proposer gives them: around objects, loosely, in any order, or anywhere. */
+function someBoxes(scene: Scene, random: Random): Box[] {
+  const boxes = scene.objects.map((object) => loosened(objectBox(object), random));
+  const surplus = random.below(boxes.length === 0 ? 2 : 3) + (boxes.length === 0 ? 1 : 0);
+  for (let i = 0; i < surplus && boxes.length < 5; i++) boxes.push(anywhere(random));
+  return shuffled(random, boxes).slice(0, 1 + random.below(boxes.length));
+}
+
+/** The box with each side moved by up to two pixels. */
+function loosened(box: readonly number[], random: Random): Box {
+  return box.map((n) => {
+    const by = random.uniform() < 0.5 ? 0 : random.below(5) - 2;
+    return Math.min(IMAGE_SIDE, Math.max(0, n + by));
+  }) as Box;
+}
+
+function anywhere(random: Random): Box {
+  const side = () => {
+    const length = 4 + random.below(13);
+    const from = random.below(IMAGE_SIDE - length + 1);
+    return [from, from + length];
+  };
+  const [x0, x1] = side();
+  const [y0, y1] = side();
+  return [x0, y0, x1, y1];
+}

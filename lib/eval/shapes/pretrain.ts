@@ -1,0 +1,90 @@
+import { loadTokenizer } from '../../data/tokenizer.js';
+import { normalise } from '../../data/transforms.js';
+import type { Bagel } from '../../models/bagel/bagel.js';
+import type { LatentAutoencoder } from '../../models/bagel/latent-autoencoder.js';
+import { fitPatchCode } from '../../models/bagel/patch-code.js';
+import { SHAPES_CONFIG, shapesModel } from '../../models/shapes/index.js';
+import { verifyCheckpoint } from '../../train/checkpoint.js';
+import type { TrainerOptions } from '../../train/recipe.js';
+import { loadModelFrom } from '../../train/resume.js';
+import { trainableParameters } from '../../train/trainable.js';
+import { Trainer, type TrainerHooks, type TrainSummary } from '../../train/trainer.js';
+import { seededRandom } from '../../util/seeded-random.js';
+import { ShapesPretrainSet } from './pretrain-set.js';
+import { renderScene } from './render.js';
+import { randomScene } from './world.js';
+
+/** What a pretraining consists of besides the trainer's options. */
+export interface ShapesPretrainPlan {
+  /** Folder of the tokenizer's files. */
+  tokenizerDir: string;
+  /** Seed of weights and records. */
+  seed: number;
+  /** Share of the records that teach drawing. */
+  generationShare: number;
+  /** Share of drawing records with a misread caption. */
+  misreadShare: number;
+}
+
+/** The plan of the model that is shipped. */
+export const SHAPES_PLAN = { seed: 0, generationShare: 0.7, misreadShare: 0.35 } as const;
+
+/** Records of an epoch; more than a run needs, so that none comes twice. */
+const RECORDS = 2 ** 21;
+/** Pictures the latent code is fitted to. */
+const CODE_PICTURES = 2048;
+
+/** The latent code of the world's pictures; depends on the seed alone. */
+export function shapesCode(seed: number): LatentAutoencoder {
+  const { vae } = SHAPES_CONFIG;
+  function* pictures() {
+    for (let i = 0; i < CODE_PICTURES; i++)
+      yield normalise(renderScene(randomScene(seededRandom(seed, 'code', i))));
+  }
+  return fitPatchCode(pictures(), { patch: vae.downsample, channels: vae.z_channels });
+}
+
+/** A trained model with averaged weights; the caller disposes of its parts. */
+export interface PretrainedShapes {
+  bagel: Bagel;
+  vae: LatentAutoencoder;
+  summary: TrainSummary;
+}
+
+/**
+ * Trains a Shapes model from scratch, or goes on with a run that was interrupted. The weights
+ * depend on plan and options alone (and on the number of threads, through rounding).
+ */
+export async function pretrainShapes(
+  options: TrainerOptions,
+  plan: ShapesPretrainPlan,
+  hooks: TrainerHooks = {},
+): Promise<PretrainedShapes> {
+  const { seed, generationShare, misreadShare } = plan;
+  const tokenizer = loadTokenizer(plan.tokenizerDir);
+  const { bagel, vae } = shapesModel(seed, shapesCode(seed));
+  const dataset = new ShapesPretrainSet({
+    tokenizer,
+    size: RECORDS,
+    seed,
+    generationShare,
+    misreadShare,
+    code: vae,
+  });
+  const trainer = new Trainer(
+    options,
+    { model: bagel, vae, dataset, tokens: tokenizer.special },
+    hooks,
+  );
+  try {
+    const summary = await trainer.run();
+    if (summary.checkpoint !== null) {
+      const whole = await verifyCheckpoint(summary.checkpoint);
+      loadModelFrom(trainableParameters(bagel), whole, true);
+    }
+    bagel.requiresGrad_(false);
+    return { bagel, vae, summary };
+  } finally {
+    trainer.dispose();
+  }
+}
