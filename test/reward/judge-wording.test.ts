@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import { layoutQuestion, regionsQuestion } from '../../lib/eval/shapes/index.js';
 import { readModelConfig } from '../../lib/models/bagel/load.js';
 import { saveBagel } from '../../lib/models/bagel/save.js';
 import { SHAPES_CONFIG } from '../../lib/models/shapes/config.js';
@@ -57,6 +58,13 @@ describe('judge wording', () => {
       ],
     );
     assert.equal(heard.asked[0].grammar.parts[0].kind, 'literal', 'no thoughts come first');
+  });
+
+  it('of the shapes model is what its training asks', () => {
+    const words = judgeWords(SHAPES_CONFIG.judge);
+    const request = 'two green crosses';
+    assert.equal(words.regions(request, regions, size, 'pixels'), regionsQuestion(request, boxes));
+    assert.equal(words.layout(request, size), layoutQuestion(request));
   });
 
   it('gives way to what the user decides', async () => {
