@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { type Command, Option } from 'commander';
+import { PROPOSERS, type ProposerName } from '../models/bagel/config.js';
 import {
   addItemOptions,
   addModelOptions,
@@ -13,6 +14,7 @@ import { describeStage, itemRun, stageExitCode } from './stage-output.js';
 
 /** Options of the judge. */
 export interface ScoreFlags {
+  proposer?: ProposerName;
   maxRegions: number;
   regions: boolean;
   layout: boolean;
@@ -31,11 +33,17 @@ export interface ScoreFlags {
 interface Flags extends ModelFlags, ItemFlags, ScoreFlags {
   input: string;
   images?: string;
-  proposer: string;
 }
 
 export function addJudgeOptions(command: Command): Command {
   return command
+    .addOption(
+      new Option(
+        '--proposer <name>',
+        'what finds the regions: boxes for any picture, blobs for separate things on a plain ' +
+          "background (default: the model's, else boxes)",
+      ).choices(PROPOSERS),
+    )
     .option('--max-regions <n>', 'regions per picture', whole(1), 10)
     .option('--no-regions', 'do not ask about regions')
     .option('--no-layout', 'do not ask about the layout')
@@ -47,10 +55,10 @@ export function addJudgeOptions(command: Command): Command {
     .option('--max-object-bytes <n>', 'longest name of a thing (default: 64)', whole(1))
     .option('--max-reason-bytes <n>', 'longest reason (default: 200)', whole(1))
     .addOption(
-      new Option('--coordinates <style>', 'how boxes are written (default: normalized)').choices([
-        'pixels',
-        'normalized',
-      ]),
+      new Option(
+        '--coordinates <style>',
+        "how boxes are written (default: the model's, else normalized)",
+      ).choices(['pixels', 'normalized']),
     )
     .option('--judge-sample', 'draw answers instead of taking the likeliest')
     .option('--judge-temperature <t>', 'with --judge-sample (default: 0.3)', real(0))
@@ -60,6 +68,7 @@ export function addJudgeOptions(command: Command): Command {
 /** The flags as settings of the stage. */
 export function scoreSettings(flags: ScoreFlags) {
   return {
+    proposer: flags.proposer,
     maxRegions: flags.maxRegions,
     regions: flags.regions,
     layout: flags.layout,
@@ -88,10 +97,7 @@ export function addScore(program: Command): void {
     )
     .requiredOption('--input <file>', "a generation's output.jsonl")
     .requiredOption('--out <dir>', 'folder of the rewards')
-    .option('--images <dir>', "folder of the pictures (default: the input's)")
-    .addOption(
-      new Option('--proposer <name>', 'what finds the regions').choices(['boxes']).default('boxes'),
-    );
+    .option('--images <dir>', "folder of the pictures (default: the input's)");
   addModelOptions(addItemOptions(addJudgeOptions(command)))
     .addHelpText(
       'after',

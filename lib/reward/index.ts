@@ -1,5 +1,6 @@
 export { GLOBAL_REWARD_NAME } from '../data/rewards.js';
 export { BagelJudgeModel } from './bagel-judge-model.js';
+export { type BlobsOptions, BlobsProposer } from './blobs.js';
 export { ByteGrammar, type GrammarPart } from './byte-grammar.js';
 export {
   Judge,
@@ -31,6 +32,7 @@ export {
   type RegionProposal,
   type RegionProposer,
 } from './propose.js';
+export { createProposer, type ProposerOptions } from './proposers.js';
 export {
   codeRewardMap,
   globalScoreOf,

@@ -64,15 +64,8 @@ export class BoxesProposer implements RegionProposer {
 
   /** @throws ConfigError for options out of range. */
   constructor(options: BoxesOptions = {}) {
-    this.#maxRegions = options.maxRegions ?? 10;
+    this.#maxRegions = checkMaxRegions(options.maxRegions);
     this.#maxOverlap = options.maxOverlap ?? 0.6;
-    if (!Number.isInteger(this.#maxRegions) || this.#maxRegions < 1) {
-      throw new ConfigError('ERR_OPTION', 'the number of regions is out of range', {
-        key: 'max_regions',
-        expected: 'an integer of at least 1',
-        found: String(options.maxRegions),
-      });
-    }
     if (!(this.#maxOverlap > 0 && this.#maxOverlap <= 1)) {
       throw new ConfigError('ERR_OPTION', 'the overlap is out of range', {
         key: 'max_overlap',
@@ -87,13 +80,7 @@ export class BoxesProposer implements RegionProposer {
    * @throws ImageError when the pixels do not fit the size.
    */
   propose(image: RgbImage): RegionProposal[] {
-    const { width, height, data } = image;
-    if (!(width >= 1 && height >= 1) || data.length !== width * height * 3) {
-      throw new ImageError('ERR_PIXELS', 'the pixels do not fit the size of the image', {
-        expected: `${width}x${height}x3 bytes`,
-        found: `${data.length} bytes`,
-      });
-    }
+    checkPixels(image);
     const field = colourField(image, WORK_SIDE);
     const kept = this.#withoutDuplicates(candidates(field));
     if (kept.length === 0) return grid(image, this.#maxRegions);
@@ -113,6 +100,26 @@ export class BoxesProposer implements RegionProposer {
     }
     return kept;
   }
+}
+
+/** The most regions a proposer may return, 10 where nothing is said. @throws ConfigError */
+export function checkMaxRegions(given: number | undefined): number {
+  const maxRegions = given ?? 10;
+  if (Number.isInteger(maxRegions) && maxRegions >= 1) return maxRegions;
+  throw new ConfigError('ERR_OPTION', 'the number of regions is out of range', {
+    key: 'max_regions',
+    expected: 'an integer of at least 1',
+    found: String(given),
+  });
+}
+
+/** @throws ImageError when the pixels do not fit the size. */
+export function checkPixels({ width, height, data }: RgbImage): void {
+  if (width >= 1 && height >= 1 && data.length === width * height * 3) return;
+  throw new ImageError('ERR_PIXELS', 'the pixels do not fit the size of the image', {
+    expected: `${width}x${height}x3 bytes`,
+    found: `${data.length} bytes`,
+  });
 }
 
 type Box = RegionProposal['box'];

@@ -98,6 +98,30 @@ describe('cli/score', function () {
     assert.deepEqual(contents(at('mixed')).get('rewards.jsonl'), whole.get('rewards.jsonl'));
   });
 
+  it('finds regions with the proposer asked for, which is part of how a folder was made', async () => {
+    const input = ['--input', at('pictures', 'output.jsonl')];
+    const { settings } = JSON.parse(fs.readFileSync(at('whole', 'run.json'), 'utf8'));
+    assert.equal(settings.proposer, 'boxes');
+    await place.run([...base, ...input, '--proposer', 'blobs'], 'blobs');
+    const blobs = JSON.parse(fs.readFileSync(at('blobs', 'run.json'), 'utf8'));
+    assert.deepEqual(blobs.settings, { ...settings, proposer: 'blobs' });
+    const boxes = (folder: string) =>
+      records(at(folder, 'rewards_raw.jsonl')).map((raw) =>
+        raw.vlm_rewards.map((region: { bbox: number[] }) => region.bbox),
+      );
+    assert.notDeepEqual(boxes('blobs'), boxes('whole'));
+    const other = await srumJson([...base, ...input, '--out', at('blobs')]);
+    assert.equal(other.code, 1);
+    assert.match(JSON.stringify(other.json.error), /proposer/);
+  });
+
+  it('refuses proposers it does not know', async () => {
+    const args = [...base, '--input', at('pictures', 'output.jsonl'), '--out', at('unknown')];
+    const ended = await srumJson([...args, '--proposer', 'sam']);
+    assert.deepEqual([ended.code, ended.json.error.code], [1, 'ERR_USAGE']);
+    assert.match(ended.json.error.message, /--proposer.*boxes, blobs/);
+  });
+
   it('refuses to ask for nothing', async () => {
     const args = [...base, '--input', at('pictures', 'output.jsonl'), '--out', at('nothing')];
     const ended = await srumJson([...args, '--no-regions', '--no-layout']);

@@ -4,11 +4,12 @@ import { type GenerationRecord, readGenerationRecords } from '../../data/generat
 import { imagePath } from '../../data/image-folder.js';
 import { readImage } from '../../data/images.js';
 import { GLOBAL_REWARD_NAME } from '../../data/rewards.js';
+import type { ProposerName } from '../../models/bagel/config.js';
 import { readModelConfig } from '../../models/bagel/load.js';
 import { BagelJudgeModel } from '../../reward/bagel-judge-model.js';
 import { Judge, type JudgeOptions, type RawRewardRecord } from '../../reward/judge.js';
 import { judgeWords } from '../../reward/judge-prompts.js';
-import { BoxesProposer } from '../../reward/propose.js';
+import { createProposer } from '../../reward/proposers.js';
 import { TokenVocabulary } from '../../reward/token-vocabulary.js';
 import {
   formatTrainingRecord,
@@ -42,6 +43,8 @@ export interface ScoreSettings
     | 'maxReasonBytes'
     | 'coordinates'
   > {
+  /** What finds the regions; without one, the model directory's choice, else `boxes`. */
+  proposer?: ProposerName;
   maxRegions: number;
   /** Draw answers instead of taking the likeliest. */
   doSample?: boolean;
@@ -80,17 +83,24 @@ interface Job {
 
 /** Scores every picture of a generation with the model's own understanding side. */
 export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
-  const { maxRegions, doSample, textTemperature, dropZeroGlobal, ...given } = options.settings;
+  const {
+    proposer: chosen,
+    maxRegions,
+    doSample,
+    textTemperature,
+    dropZeroGlobal,
+    ...given
+  } = options.settings;
   if (given.regions === false && given.layout === false) {
     throw new ConfigError('ERR_NOTHING_ASKED', 'neither regions nor the layout shall be scored', {
       expected: 'at least one of the two',
     });
   }
-  const { judge: wording } = readModelConfig(resolveModelDir(options.model));
+  const { judge: wording, proposer: own } = readModelConfig(resolveModelDir(options.model));
   const words = judgeWords(wording);
   // Written down as it is in effect, so that a record tells how it was asked for.
   const asked = { ...given, think: given.think ?? words.think };
-  const proposer = new BoxesProposer({ maxRegions });
+  const proposer = createProposer(chosen ?? own, { maxRegions });
   let judge: Judge | null = null;
   let stored: StoredItem[] = [];
   const report = await runModelStage<Job>(options, {

@@ -79,6 +79,9 @@ export const vaeConfigSchema = z.object({
   shift_factor: z.number().default(0.1159),
 });
 
+/** What finds the regions a judge is asked about. */
+export const PROPOSERS = ['boxes', 'blobs'] as const;
+
 /** What BAGEL adds to its parts; the defaults are the released 7B model's inference settings. */
 export const bagelConfigSchema = z.object({
   latent_patch_size: count.default(2),
@@ -100,6 +103,8 @@ const configSchema = z
     bagel: bagelConfigSchema.prefault({}),
     /** How it wants to be asked as a judge; without one, in the usual words. */
     judge: judgeWordingSchema.optional(),
+    /** What finds the regions of its pictures, where the user does not say. */
+    proposer: z.enum(PROPOSERS).optional(),
   })
   .superRefine((config, ctx) => {
     // Both position tables are 2-D sine-cosine tables: two axes of sines and cosines.
@@ -121,6 +126,8 @@ export type VitConfig = z.output<typeof vitConfigSchema>;
 export type VaeConfig = z.output<typeof vaeConfigSchema>;
 /** What joins the parts, and the defaults of training. */
 export type BagelConfig = z.output<typeof bagelConfigSchema>;
+/** Name of a region proposer. */
+export type ProposerName = (typeof PROPOSERS)[number];
 /** Everything that determines the shape and behaviour of a BAGEL model. */
 export type Config = z.output<typeof configSchema>;
 /** A configuration as read from JSON, defaults not yet filled in. */

@@ -195,10 +195,17 @@ function directoryConfig(
     ...overrides.bagel,
   };
   const vit = vitConfig(dir, manifest, vision);
-  const judge = manifest?.judge;
+  const { judge, proposer } = manifest ?? {};
   const own = manifest === null ? undefined : path.join(dir, MANIFEST_FILE);
   return parseBagelConfig(
-    { llm, vit, vae: manifest?.vae ?? {}, bagel, ...(judge && { judge }) },
+    {
+      llm,
+      vit,
+      vae: manifest?.vae ?? {},
+      bagel,
+      ...(judge && { judge }),
+      ...(proposer && { proposer }),
+    },
     {
       llm: path.join(dir, MODEL_FILES.llmConfig),
       vit: path.join(dir, MODEL_FILES.vitConfig),

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { readJsonFile } from '../../util/jsonl.js';
-import { bagelConfigSchema, LAYER_MODULES, parse, vaeConfigSchema } from './config.js';
+import { bagelConfigSchema, LAYER_MODULES, PROPOSERS, parse, vaeConfigSchema } from './config.js';
 import { judgeWordingSchema } from './judge-wording.js';
 
 /** File of a model directory for what BAGEL's own configuration files do not say. */
@@ -35,6 +35,8 @@ const manifestSchema = z.strictObject({
   vae: z.strictObject(vaeConfigSchema.shape).partial().optional(),
   bagel: z.strictObject(bagelConfigSchema.shape).partial().optional(),
   judge: judgeWordingSchema.optional(),
+  /** What finds the regions of its pictures; without one, `boxes`. */
+  proposer: z.enum(PROPOSERS).optional(),
 });
 
 /** Content of a valid `srum.json`. */

@@ -29,7 +29,7 @@ export interface SaveBagelOptions {
  */
 export function saveBagel(dir: string, options: SaveBagelOptions): void {
   const { bagel, vae, tokenizerDir, dtype, weights = 'ema.safetensors' } = options;
-  const { llm, vit, bagel: settings, judge } = bagel.config;
+  const { llm, vit, bagel: settings, judge, proposer } = bagel.config;
   makeFolder(dir);
   writeJsonFile(path.join(dir, MODEL_FILES.llmConfig), {
     architectures: ['Qwen2ForCausalLM'],
@@ -63,6 +63,7 @@ export function saveBagel(dir: string, options: SaveBagelOptions): void {
     vae: vaeSettings(vae?.config ?? bagel.config.vae),
     bagel: settings,
     ...(judge && { judge }),
+    ...(proposer && { proposer }),
   });
   if (vae) writeSafetensors(path.join(dir, MODEL_FILES.vae), vae.namedParameters());
   writeSafetensors(path.join(dir, weights), converted(bagel, dtype));

@@ -41,4 +41,6 @@ export const SHAPES_CONFIG: Config = parseBagelConfig({
     coordinates: 'pixels',
     think: false,
   },
+  // Its pictures are separate things on a plain ground.
+  proposer: 'blobs',
 });

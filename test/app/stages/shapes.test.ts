@@ -105,6 +105,7 @@ describe('a shapes model directory', function () {
     }
     const settings = JSON.parse(fs.readFileSync(at('scores', 'run.json'), 'utf8')).settings;
     assert.deepEqual([settings.think, settings.prompt_version], [false, 'shapes-judge-1']);
+    assert.equal(settings.proposer, 'blobs');
   });
 
   it('is trained on its verdicts and exported with its code and its words', async () => {

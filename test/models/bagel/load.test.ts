@@ -219,6 +219,17 @@ describe('loadBagel', () => {
     });
   });
 
+  it('reads and checks which proposer its pictures want', () => {
+    assert.equal(readModelConfig(dir).proposer, undefined);
+    edit('srum.json', (json) => ({ ...json, proposer: 'blobs' }));
+    assert.equal(readModelConfig(dir).proposer, 'blobs');
+    edit('srum.json', (json) => ({ ...json, proposer: 'sam' }));
+    assert.throws(() => readModelConfig(dir), {
+      name: 'ConfigError',
+      message: /srum\.json; key proposer; expected .*boxes.*blobs.*; found/,
+    });
+  });
+
   it('names broken and missing configuration files', () => {
     edit('srum.json', (json) => ({ ...json, latent_size: 3 }));
     assert.throws(() => loadBagel(dir), ConfigError);
