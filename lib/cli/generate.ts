@@ -27,9 +27,9 @@ export function addGenerate(program: Command): void {
         'The list is a JSON array of {Question, Category, Question_id}, the same as JSON lines, or a ' +
         'text file with one prompt a line. A run that was stopped goes on where it was; with the ' +
         'variables RANK and WORLD_SIZE (or those of Slurm and MPI) several processes share the work.',
-    )
-    .requiredOption('--out <dir>', 'folder of the pictures');
-  addPromptOptions(command);
+    );
+  // The list before the folder: what is missing is told in the order of the options.
+  addPromptOptions(command).requiredOption('--out <dir>', 'folder of the pictures');
   addModelOptions(addItemOptions(addTextOptions(addSamplerOptions(command))))
     .addHelpText(
       'after',
