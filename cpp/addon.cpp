@@ -20,6 +20,7 @@
 #include "errors.h"
 #include "generators.h"
 #include "hot.h"
+#include "small-blocks.h"
 #include "tensors.h"
 
 namespace srum {
@@ -93,6 +94,7 @@ void releaseEnv(napi_env, void* data, void*) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   static const bool prepared = [] {
     tuneAllocator();
+    keepSmallBlocks();
     // Sparse tensors are checked when they are made: the operators on them believe their indices.
     at::globalContext().setCheckSparseTensorInvariants(true);
     return true;

@@ -35,8 +35,9 @@ constexpr double kLargestDegree = 1 << 20;
 void checkExtents(const Param& param, const c10::IValue& argument) {
   if (!argument.isIntList()) return;
   const std::vector<int64_t> entries = argument.toIntVector();
+  // A whole tensor of such a size is refused by the allocator, with its own words.
   for (const int64_t entry : entries)
-    if (entry > kLargestExtent || entry < -kLargestExtent)
+    if (param.name != "size" && (entry > kLargestExtent || entry < -kLargestExtent))
       refuse(param, "has an entry beyond 2^48: " + std::to_string(entry), "ERR_SHAPE");
   // A list of N places is read without a look at its length.
   const size_t places = param.fixedLength;
@@ -90,6 +91,11 @@ void checkNumber(const Param& param, const c10::IValue& argument) {
   const at::Tensor& tensor = argument.toTensor();
   if (tensor.device().is_meta() || tensor.layout() != c10::kStrided || !tensor.is_floating_point()) return;
   if (tensor.detach().isnan().any().item<bool>()) refuse(param, "must not contain NaN");
+}
+
+// Where bags begin: the first one is read when there is a row, be it empty.
+void checkOffsets(const Param& param, const c10::IValue& argument) {
+  if (argument.isTensor() && argument.toTensor().dim() != 1) refuse(param, "must have one dimension", "ERR_SHAPE");
 }
 
 // --- all arguments
@@ -240,6 +246,8 @@ Guards::Guards(const std::string& qualified, const Params& params) {
     if (param.name == "n" && name.ends_with("matrix_power")) argumentChecks_.emplace_back(i, checkPower);
     if (param.name == "from" && (name == "random" || name == "random_")) argumentChecks_.emplace_back(i, checkLowest);
     if (param.kind == Kind::Tensor && name == "binomial") argumentChecks_.emplace_back(i, checkNumber);
+    if (param.name == "offsets" && name.find("embedding_bag") != name.npos)
+      argumentChecks_.emplace_back(i, checkOffsets);
     if (param.kind == Kind::Tensor && makesSparse(name) && isOneOf(param.name, kSparseIndices))
       copiedArguments_.push_back(i);
   }

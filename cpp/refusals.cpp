@@ -106,10 +106,8 @@ bool safeInternal(std::string_view name) {
       "_neg_view",
       "_neg_view_copy",
       "_nnz",
-      "_pack_padded_sequence",
       "_pad_circular",
       "_pad_enum",
-      "_pad_packed_sequence",
       "_prelu_kernel",
       "_reshape_copy",
       "_reshape_from_tensor",
@@ -162,9 +160,9 @@ bool safeInternal(std::string_view name) {
   return false;
 }
 
-// What has neither an underscore nor "backward" in its name and still looks at nothing.
+// What the names would not tell.
 bool unsafeStep(std::string_view name) {
-  static const auto* names = new Names{"copy", "native_batch_norm", "native_group_norm"};
+  static const auto* names = new Names{"_foreach_copy", "copy", "native_batch_norm", "native_group_norm"};
   return names->contains(name);
 }
 
@@ -180,10 +178,10 @@ const char* refusalOf(const std::string& qualified) {
   if (!qualified.starts_with("aten::")) return kForeign;
   const std::string_view name = std::string_view(qualified).substr(6);
   if (isPacked(name)) return kPacked;
+  if (unsafeStep(name)) return kStep;
   if (name.find("_backward") != name.npos && name != "_backward")
     return safeBackward().contains(name) ? nullptr : kBackward;
-  if (name.starts_with('_') && !safeInternal(name)) return kStep;
-  return unsafeStep(name) ? kStep : nullptr;
+  return name.starts_with('_') && !safeInternal(name) ? kStep : nullptr;
 }
 
 }  // namespace srum

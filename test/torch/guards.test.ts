@@ -77,6 +77,16 @@ describe('arguments that are checked before the call', () => {
     assert.deepEqual(ops.avgPool2d(x, [2]).shape, [1, 1, 2, 2]);
   });
 
+  it('wants one dimension of the offsets of bags', () => {
+    const indices = zeros([0], { dtype: 'int64' });
+    const bags = (offsets: Tensor) => ops.embeddingBag(zeros([2, 3]), indices, offsets);
+    assert.throws(() => bags(zeros([5, 0], { dtype: 'int64' })), {
+      code: 'ERR_SHAPE',
+      message: /'offsets' must have one dimension/,
+    });
+    assert.deepEqual(bags(zeros([1], { dtype: 'int64' }))[0].shape, [1, 3]);
+  });
+
   it('keeps tensors without memory away from those with', () => {
     const meta = empty([2, 2], { device: 'meta' });
     const real = zeros([2, 2]);
