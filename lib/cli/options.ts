@@ -147,7 +147,7 @@ export function addPromptOptions(command: Command): Command {
     .option('--num-images <n>', 'pictures per prompt', whole(1), 1)
     .option(
       '--image-size <HxW>',
-      'height and width (default: as large as the model draws, 1024x1024)',
+      'height and width (default: the largest square the model draws, at most 1024x1024)',
       imageSize,
     );
 }

@@ -47,7 +47,7 @@ export function addJudgeOptions(command: Command): Command {
     .option('--max-regions <n>', 'regions per picture', whole(1), 10)
     .option('--no-regions', 'do not ask about regions')
     .option('--no-layout', 'do not ask about the layout')
-    .option('--judge-think', 'reason before answering (default: as the model is used to)')
+    .option('--judge-think', "reason before answering (default: the model's choice, else on)")
     .option('--no-judge-think', 'answer without reasoning first')
     .option('--max-region-tokens <n>', 'limit of that answer (default: 4096)', whole(1))
     .option('--max-layout-tokens <n>', 'limit of that answer (default: 1024)', whole(1))
