@@ -31,9 +31,10 @@ export {
 export {
   answerConstrained,
   type ConstrainedAnswer,
+  type ConstrainedAnswering,
   type ConstrainedQuestion,
-  type ImagePrefix,
-  readImagePrefix,
+  type ImagePrefixes,
+  readImages,
 } from './judge-model.js';
 export {
   editDefaults,

@@ -10,36 +10,67 @@ import {
   type TextOptions,
 } from './text.js';
 
-/** A system text and an image, read once; any number of questions can follow. */
-export interface ImagePrefix {
+/** A system text and images, each read once after it; any number of questions can follow. */
+export interface ImagePrefixes {
+  /** One sequence per image. */
   readonly context: GenerationContext;
   /** Frees the memory; answers given before stay valid. */
   dispose(): void;
 }
 
 /**
- * Reads system text and image the way understanding requests do: resized for the VAE branch first, then
- * for the vision tower.
+ * Reads system text and images the way understanding requests do: resized for the VAE branch first,
+ * then for the vision tower.
  *
- * @param system text before the image; empty for none, default the built-in one of think mode.
+ * @param images at least one, of any sizes.
+ * @param system text before each image; empty for none, default the built-in one of think mode.
  */
-export function readImagePrefix(
+export function readImages(
   parts: InferencerParts,
-  image: RgbImage,
+  images: readonly RgbImage[],
   system: string = understandingSystemPrompt,
-): ImagePrefix {
+): ImagePrefixes {
+  const before = systemContext(parts, system, images.length);
+  const pixels = images.map((image) =>
+    toTensor(parts.vitTransform.apply(parts.vaeTransform.resize(image))),
+  );
+  try {
+    const context = prefillVit(parts, before, pixels);
+    return { context, dispose: () => context.cache.dispose() };
+  } finally {
+    for (const tensor of pixels) tensor.dispose();
+    before.cache.dispose();
+  }
+}
+
+/** A system text, read once, at the beginning of `batch` sequences. */
+function systemContext(parts: InferencerParts, system: string, batch: number): GenerationContext {
+  if (system === '') return emptyContext(parts, batch);
   const empty = emptyContext(parts);
-  const before =
-    system === '' ? empty : prefillText(parts, empty, [parts.tokenizer.encode(system)]);
-  const pixels = toTensor(parts.vitTransform.apply(parts.vaeTransform.resize(image)));
-  const context = prefillVit(parts, before, [pixels]);
-  pixels.dispose();
-  if (before !== empty) before.cache.dispose();
-  return { context, dispose: () => context.cache.dispose() };
+  const once = prefillText(parts, empty, [parts.tokenizer.encode(system)]);
+  empty.cache.dispose();
+  if (batch === 1) return once;
+  const all = selectSequences(once, new Array<number>(batch).fill(0));
+  once.cache.dispose();
+  return all;
+}
+
+/** Sequences of a context, any of them any number of times, as a context of its own. */
+function selectSequences(
+  context: GenerationContext,
+  sequences: readonly number[],
+): GenerationContext {
+  return {
+    cache: context.cache.select(sequences),
+    kvLens: sequences.map((s) => context.kvLens[s]),
+    ropes: sequences.map((s) => context.ropes[s]),
+  };
 }
 
 /** One question about an image that has been read. */
 export interface ConstrainedQuestion {
+  /** Which of the images, in the order they were read. */
+  image: number;
   question: string;
   /** Form of the answer; decoding ends when it is complete. Without one, at the end token. */
   constraint?: DecodingConstraint;
@@ -47,9 +78,14 @@ export interface ConstrainedQuestion {
   maxTokens: number;
   /** Seed of the draw, when sampling. Default 0. */
   seed?: number | bigint;
+}
+
+/** How questions are answered. */
+export interface ConstrainedAnswering {
   /** Default: greedy. */
   sampling?: Partial<Pick<TextOptions, 'do_sample' | 'temperature' | 'top_k' | 'top_p'>>;
-  onToken?: (token: number) => void;
+  /** Sees each token and the position of its question. */
+  onToken?: (token: number, question: number) => void;
   signal?: AbortSignal;
 }
 
@@ -62,29 +98,63 @@ export interface ConstrainedAnswer {
   finish: FinishReason;
 }
 
-/** Asks one question about an image that has been read; the prefix stays as it is for the next one. */
+/**
+ * Asks questions about images that have been read, all at once and each for itself: an answer does not
+ * depend on the other questions, and one that is finished takes no further part. The images stay as
+ * they are for the next questions.
+ *
+ * @returns the answers in the order of the questions.
+ * @throws what `generateText` throws; the signal's reason when aborted.
+ */
 export async function answerConstrained(
   parts: InferencerParts,
-  prefix: ImagePrefix,
-  q: ConstrainedQuestion,
-): Promise<ConstrainedAnswer> {
+  prefixes: ImagePrefixes,
+  questions: readonly ConstrainedQuestion[],
+  { sampling, onToken, signal }: ConstrainedAnswering = {},
+): Promise<ConstrainedAnswer[]> {
+  if (questions.length === 0) return [];
+  signal?.throwIfAborted();
   const { tokenizer, special } = parts;
-  const context = prefillText(parts, prefix.context, [tokenizer.encode(q.question)]);
+  const context = askAll(parts, prefixes.context, questions);
   try {
     const { ids, finish } = await generateText(parts, {
       context,
+      options: { ...sampling },
       // The start token counts.
-      options: { ...q.sampling, max_length: q.maxTokens + 1 },
+      maxLengths: questions.map((q) => q.maxTokens + 1),
       endTokenId: special.eos_token_id,
       vocabSize: tokenizer.vocabSize,
-      generators: [streamGenerator(q.seed ?? 0, 'tokens')],
-      constraints: [q.constraint ?? null],
-      onToken: q.onToken && ((token) => q.onToken?.(token)),
-      signal: q.signal,
+      generators: questions.map((q) => streamGenerator(q.seed ?? 0, 'tokens')),
+      constraints: questions.map((q) => q.constraint ?? null),
+      onToken,
+      signal,
     });
-    const answer = replyIds(ids[0], special.bos_token_id);
-    return { text: tokenizer.decode(answer), ids: answer, finish: finish[0] };
+    return ids.map((all, i) => {
+      const answer = replyIds(all, special.bos_token_id);
+      return { text: tokenizer.decode(answer), ids: answer, finish: finish[i] };
+    });
   } finally {
     context.cache.dispose();
+  }
+}
+
+/** Each question behind its image; one sequence per question. */
+function askAll(
+  parts: InferencerParts,
+  images: GenerationContext,
+  questions: readonly ConstrainedQuestion[],
+): GenerationContext {
+  const texts = questions.map((q) => parts.tokenizer.encode(q.question));
+  const inOrder =
+    questions.length === images.kvLens.length && questions.every((q, i) => q.image === i);
+  if (inOrder) return prefillText(parts, images, texts);
+  const chosen = selectSequences(
+    images,
+    questions.map((q) => q.image),
+  );
+  try {
+    return prefillText(parts, chosen, texts);
+  } finally {
+    chosen.cache.dispose();
   }
 }

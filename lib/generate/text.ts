@@ -6,7 +6,7 @@ import { type GenerationContext, type GenerationModel, indexTensor } from './con
 import { prepareStartTokens } from './prepare.js';
 import {
   type ChoiceOptions,
-  chooseToken,
+  chooseTokens,
   type DecodingConstraint,
   forcedToken,
 } from './token-choice.js';
@@ -43,6 +43,8 @@ export interface GenerateTextRequest {
   generators?: readonly Generator[];
   /** One constraint per sequence (or null for none). A constrained sequence ignores `endTokenId`. */
   constraints?: ReadonlyArray<DecodingConstraint | null>;
+  /** Instead of `options.max_length` for all: one per sequence. */
+  maxLengths?: readonly number[];
   /**
    * `each` (default): every sequence stops at its own end token. `first`: all stop when the first one
    * does, and the others run past their ends, as in the BAGEL reference.
@@ -113,14 +115,12 @@ export async function generateText(
         scope(() => {
           const out = decodeStep(g, sequences, cache);
           request.onLogits?.(out.logits, step);
-          const chosen = running.map((s, row) =>
-            chooseToken(out.logits.select(0, row), options, {
-              known,
-              constraint: request.constraints?.[s.index],
-              generator: request.generators?.[s.index],
-            }),
-          );
-          return { cache: out.cache, chosen };
+          const limits = running.map(({ index }) => ({
+            known,
+            constraint: request.constraints?.[index],
+            generator: request.generators?.[index],
+          }));
+          return { cache: out.cache, chosen: chooseTokens(out.logits, options, limits) };
         }),
       );
       // The caller's context stays valid; caches of earlier steps are ours to free.
@@ -131,7 +131,8 @@ export async function generateText(
         s.pending = [];
         // In the reference the end of the first sequence drops what the others chose in that step.
         if (request.stop === 'first' && sequences[0].finish === 'eos') return;
-        accept(s, next.chosen[row], request, options.max_length, known);
+        const most = request.maxLengths?.[s.index] ?? options.max_length;
+        accept(s, next.chosen[row], request, most, known);
       });
     }
   } finally {
@@ -217,15 +218,17 @@ function checkOptions(o: TextOptions, request: GenerateTextRequest, batch: numbe
       found: String(found),
     });
   };
-  if (!Number.isInteger(o.max_length) || o.max_length < 1) {
-    bad('max_length', 'a whole number of at least 1', o.max_length);
+  for (const most of request.maxLengths ?? [o.max_length]) {
+    if (!Number.isInteger(most) || most < 1) {
+      bad('max_length', 'a whole number of at least 1', most);
+    }
   }
   if (!(o.temperature >= 0) || !Number.isFinite(o.temperature)) {
     bad('temperature', 'a finite number of at least 0', o.temperature);
   }
   if (!Number.isInteger(o.top_k) || o.top_k < 0) bad('top_k', 'a whole number from 0', o.top_k);
   if (!(o.top_p > 0 && o.top_p <= 1)) bad('top_p', 'a number above 0 and up to 1', o.top_p);
-  for (const key of ['generators', 'constraints'] as const) {
+  for (const key of ['generators', 'constraints', 'maxLengths'] as const) {
     const list = request[key];
     if (list !== undefined && list.length !== batch) bad(key, `${batch} of them`, list.length);
   }

@@ -33,15 +33,45 @@ export interface ChoiceLimits {
 }
 
 /**
- * The next token of one sequence.
+ * The next token of each of several sequences. Each draws from its own generator, so that its choice
+ * does not depend on the others.
  *
- * @param logits float32 `[vocab]`.
- * @throws ConfigError when the constraint allows nothing, or sampling has no generator.
+ * @param logits float32 `[sequences, vocab]`.
+ * @param limits one entry per sequence.
+ * @throws ConfigError when a constraint allows nothing, or sampling has no generator.
  */
-export function chooseToken(logits: Tensor, options: ChoiceOptions, limits: ChoiceLimits): number {
+export function chooseTokens(
+  logits: Tensor,
+  options: ChoiceOptions,
+  limits: readonly ChoiceLimits[],
+): number[] {
+  const [rows, vocab] = logits.shape;
+  const greedy = !options.do_sample || options.temperature === 0;
+  // One copy of all logits costs less than a few operators for each sequence.
+  const values = greedy && limits.some((l) => l.constraint) ? logits.toFloat32Array() : null;
+  const chosen: number[] = [];
+  for (let row = 0; row < rows; row++) {
+    const { constraint, known } = limits[row];
+    if (values !== null && constraint) {
+      const scores = values.subarray(row * vocab, row * vocab + Math.min(known, vocab));
+      chosen.push(bestAllowed(scores, constraint.allowedTokens()));
+    } else {
+      chosen.push(chooseToken(logits, row, options, limits[row]));
+    }
+  }
+  return chosen;
+}
+
+/** The next token of the sequence in one row of the logits, by operators. */
+function chooseToken(
+  logits: Tensor,
+  row: number,
+  options: ChoiceOptions,
+  limits: ChoiceLimits,
+): number {
   return scope(() => {
     const { constraint, known, generator } = limits;
-    let scores = logits.narrow(0, 0, Math.min(known, logits.shape[0]));
+    let scores = logits.select(0, row).narrow(0, 0, Math.min(known, logits.shape[1]));
     if (constraint) {
       const mask = forbidden(constraint.allowedTokens(), scores);
       scores = scores.maskedFill(mask, Number.NEGATIVE_INFINITY);
@@ -50,6 +80,16 @@ export function chooseToken(logits: Tensor, options: ChoiceOptions, limits: Choi
     if (!generator) throw new ConfigError('ERR_NO_GENERATOR', 'sampling needs a generator');
     return sampleToken(scores, options, generator);
   });
+}
+
+/** The likeliest allowed token; of equally likely ones the first. */
+function bestAllowed(scores: Float32Array, allowed: Uint8Array): number {
+  let best = -1;
+  for (let token = 0; token < Math.min(scores.length, allowed.length); token++) {
+    if (allowed[token] && (best < 0 || scores[token] > scores[best])) best = token;
+  }
+  if (best < 0) throw nothingAllowed();
+  return best;
 }
 
 /** Bool mask like the scores, true where a token must not be chosen. */
@@ -61,7 +101,11 @@ function forbidden(allowed: Uint8Array, scores: Tensor): Tensor {
     else mask[i] = 1;
   }
   if (any) return tensor(mask, { dtype: 'bool', device: scores.device });
-  throw new ConfigError('ERR_CONSTRAINT', 'the constraint allows no token at all', {
+  throw nothingAllowed();
+}
+
+function nothingAllowed(): ConfigError {
+  return new ConfigError('ERR_CONSTRAINT', 'the constraint allows no token at all', {
     hint: 'A constraint must offer a next token until it is complete',
   });
 }

@@ -1,8 +1,14 @@
 import type { RgbImage } from '../data/images.js';
 import type { InferencerParts } from '../generate/inferencer.js';
-import { answerConstrained, readImagePrefix } from '../generate/judge-model.js';
+import { answerConstrained, readImages } from '../generate/judge-model.js';
 import type { TextOptions } from '../generate/text.js';
-import type { JudgeModel, JudgeQuestion, JudgeReply, JudgeSession } from './judge.js';
+import type {
+  JudgeBatch,
+  JudgeModel,
+  JudgeQuestion,
+  JudgeReply,
+  JudgeSession,
+} from './judge-session.js';
 import { TokenConstraint } from './token-constraint.js';
 import type { TokenVocabulary } from './token-vocabulary.js';
 
@@ -31,20 +37,42 @@ export class BagelJudgeModel implements JudgeModel {
 
   /** Puts system text and image into a context that all questions about the image share. */
   async read(image: RgbImage, system: string): Promise<JudgeSession> {
-    const prefix = readImagePrefix(this.#parts, image, system);
+    const batch = await this.readAll([image], system);
     return {
-      answer: async (q: JudgeQuestion): Promise<JudgeReply> => {
-        const constraint = new TokenConstraint(q.grammar, this.#vocabulary).decoding(q);
-        const { text, ids } = await answerConstrained(this.#parts, prefix, {
-          question: q.question,
-          constraint,
-          maxTokens: q.maxTokens,
-          seed: q.seed,
-          sampling: this.#sampling,
-        });
-        return { text, tokens: ids.length };
-      },
-      dispose: () => prefix.dispose(),
+      answer: async (question) => (await batch.answerAll([{ ...question, image: 0 }]))[0],
+      dispose: () => batch.dispose(),
     };
+  }
+
+  /**
+   * Puts system text and images into one context with a sequence per image. Questions that are asked
+   * together are answered together; each answer is what it would be alone.
+   */
+  async readAll(images: readonly RgbImage[], system: string): Promise<JudgeBatch> {
+    const prefixes = readImages(this.#parts, images, system);
+    return {
+      answerAll: async (questions, { signal } = {}): Promise<JudgeReply[]> => {
+        const constraints = this.#constraints(questions);
+        const answers = await answerConstrained(
+          this.#parts,
+          prefixes,
+          questions.map((q, i) => ({ ...q, constraint: constraints[i].decoding(q) })),
+          { sampling: this.#sampling, signal },
+        );
+        return answers.map(({ text, ids }) => ({ text, tokens: ids.length }));
+      },
+      dispose: () => prefixes.dispose(),
+    };
+  }
+
+  /** One constraint per question; questions of one form share what is known about it. */
+  #constraints(questions: readonly JudgeQuestion[]): TokenConstraint[] {
+    const byForm = new Map<string, TokenConstraint>();
+    return questions.map(({ grammar }) => {
+      const form = JSON.stringify(grammar.parts);
+      const constraint = byForm.get(form) ?? new TokenConstraint(grammar, this.#vocabulary);
+      byForm.set(form, constraint);
+      return constraint;
+    });
   }
 }

@@ -3,7 +3,10 @@ export { BagelJudgeModel } from './bagel-judge-model.js';
 export { type BlobsOptions, BlobsProposer } from './blobs.js';
 export { ByteGrammar, type GrammarPart } from './byte-grammar.js';
 export {
+  type BatchQuestion,
   Judge,
+  type JudgeBatch,
+  type JudgeCase,
   type JudgeItem,
   type JudgeModel,
   type JudgeOptions,
@@ -13,6 +16,7 @@ export {
   type RawLayout,
   type RawRegion,
   type RawRewardRecord,
+  readTogether,
   type ScoreStatus,
 } from './judge.js';
 export {

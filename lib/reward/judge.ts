@@ -1,8 +1,13 @@
 import type { RgbImage } from '../data/images.js';
 import type { JudgeWording } from '../models/bagel/judge-wording.js';
 import { DataError, messageOf } from '../util/errors.js';
-import type { ByteGrammar } from './byte-grammar.js';
 import { type CoordinateStyle, type JudgeWords, judgeWords } from './judge-prompts.js';
+import {
+  type BatchQuestion,
+  type JudgeModel,
+  type JudgeReply,
+  readTogether,
+} from './judge-session.js';
 import type { RegionProposal } from './propose.js';
 import {
   layoutGrammar,
@@ -11,34 +16,15 @@ import {
   regionGrammar,
 } from './score-grammar.js';
 
-/** One question about an image. */
-export interface JudgeQuestion {
-  question: string;
-  /** Form of the answer. A model that cannot be held to it may ignore it and risk a failed score. */
-  grammar: ByteGrammar;
-  /** Thoughts included. */
-  maxTokens: number;
-  maxThinkTokens?: number;
-  seed: number | bigint;
-}
-
-/** What a judge wrote in answer to a question. */
-export interface JudgeReply {
-  /** Everything the model wrote, thoughts included. */
-  text: string;
-  tokens: number;
-}
-
-/** An image that has been read once and can be asked about several times. */
-export interface JudgeSession {
-  answer(question: JudgeQuestion): Promise<JudgeReply>;
-  dispose(): void;
-}
-
-/** Whatever sees images and answers questions: BAGEL's understanding side, a server, a recording. */
-export interface JudgeModel {
-  read(image: RgbImage, system: string): Promise<JudgeSession>;
-}
+export {
+  type BatchQuestion,
+  type JudgeBatch,
+  type JudgeModel,
+  type JudgeQuestion,
+  type JudgeReply,
+  type JudgeSession,
+  readTogether,
+} from './judge-session.js';
 
 /** What is asked, and the limits of the answers. */
 export interface JudgeOptions {
@@ -120,9 +106,21 @@ export interface JudgeItem {
   seed?: number | bigint;
 }
 
+/** An image with what is to be scored in it. */
+export interface JudgeCase {
+  image: RgbImage;
+  item: JudgeItem;
+}
+
+/** A question, and what its answer means for a record. */
+interface Asked {
+  question: BatchQuestion;
+  note: (reply: JudgeReply) => void;
+}
+
 /**
- * Asks a model what it thinks of an image: one question about all regions, one about the layout.
- * The image is read once for both.
+ * Asks a model what it thinks of images: one question about all regions of each, one about its layout.
+ * Each image is read once for both.
  */
 export class Judge {
   readonly #model: JudgeModel;
@@ -142,96 +140,128 @@ export class Judge {
    * or `failed`; everything else that goes wrong is thrown.
    */
   async score(image: RgbImage, item: JudgeItem): Promise<RawRewardRecord> {
-    const { width, height } = image;
-    const seed = BigInt(item.seed ?? 0);
-    const record: RawRewardRecord = {
+    return (await this.scoreAll([{ image, item }]))[0];
+  }
+
+  /**
+   * Scores several images, all questions at once where the model can do that. Each record is that of
+   * {@link score}; what is thrown for one image is thrown for all.
+   *
+   * @param options.signal ends the work; its reason is thrown.
+   */
+  async scoreAll(
+    cases: readonly JudgeCase[],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<RawRewardRecord[]> {
+    options.signal?.throwIfAborted();
+    if (cases.length === 0) return [];
+    const records = cases.map((c) => this.#emptyRecord(c));
+    const asked = cases.flatMap((c, i) => this.#questions(c.item, i, records[i]));
+    const images = cases.map(({ image }) => image);
+    const batch = await readTogether(this.#model, images, this.#words.system(this.#think));
+    try {
+      const questions = asked.map(({ question }) => question);
+      const replies = await batch.answerAll(questions, options);
+      for (const [i, { note }] of asked.entries()) note(replies[i]);
+    } finally {
+      batch.dispose();
+    }
+    for (const record of records) record.status = statusOf(record);
+    return records;
+  }
+
+  #emptyRecord({ image, item }: JudgeCase): RawRewardRecord {
+    return {
       image_file: item.imageFile,
       prompt: item.prompt,
-      width,
-      height,
+      width: image.width,
+      height: image.height,
       vlm_rewards: [],
       global_layout_reward: null,
       vlm_raw_output: null,
       global_raw_output: null,
       status: 'failed',
       prompt_version: this.#words.version,
-      seed: String(seed),
+      seed: String(BigInt(item.seed ?? 0)),
       tokens: 0,
     };
-    const session = await this.#model.read(image, this.#words.system(this.#think));
-    try {
-      if (this.#options.regions !== false && item.regions.length > 0) {
-        await this.#scoreRegions(session, item, seed, record);
-      }
-      if (this.#options.layout !== false) {
-        await this.#scoreLayout(session, item, seed + 1n, record);
-      }
-    } finally {
-      session.dispose();
-    }
-    record.status = statusOf(record);
-    return record;
   }
 
-  async #scoreRegions(
-    session: JudgeSession,
+  #questions(item: JudgeItem, image: number, record: RawRewardRecord): Asked[] {
+    const { regions = true, layout = true } = this.#options;
+    const seed = BigInt(item.seed ?? 0);
+    const asked: Asked[] = [];
+    if (regions && item.regions.length > 0) {
+      asked.push(this.#aboutRegions(item, { image, seed }, record));
+    }
+    if (layout) asked.push(this.#aboutLayout(item, { image, seed: seed + 1n }, record));
+    return asked;
+  }
+
+  #aboutRegions(
     item: JudgeItem,
-    seed: bigint,
+    place: Pick<BatchQuestion, 'image' | 'seed'>,
     record: RawRewardRecord,
-  ): Promise<void> {
+  ): Asked {
     const { maxObjectBytes, coordinates = this.#words.coordinates } = this.#options;
     const ids = item.regions.map((_, i) => i + 1);
-    const reply = await session.answer({
+    const question = {
+      ...place,
       question: this.#words.regions(item.prompt, item.regions, record, coordinates),
       grammar: regionGrammar(ids, { think: this.#think, maxObjectBytes }),
       maxTokens: this.#options.maxRegionTokens ?? 4096,
       maxThinkTokens: this.#options.maxThinkTokens,
-      seed,
-    });
-    record.vlm_raw_output = reply.text;
-    record.tokens += reply.tokens;
-    const verdicts = attempt(() => parseRegionAnswer(reply.text, ids));
-    record.vlm_rewards = item.regions.map((region, i) => {
-      const verdict =
-        typeof verdicts === 'string'
-          ? { object: null, score: null, problem: verdicts }
-          : verdicts[i];
-      return {
-        region_id: ids[i],
-        identified_object: verdict.object,
-        score: verdict.score,
-        bbox: [...region.box],
-        area: region.area,
-        ...outcome(verdict.score, verdict.problem),
-      };
-    });
+    };
+    const note = ({ text, tokens }: JudgeReply): void => {
+      record.vlm_raw_output = text;
+      record.tokens += tokens;
+      const verdicts = attempt(() => parseRegionAnswer(text, ids));
+      record.vlm_rewards = item.regions.map((region, i) => {
+        const verdict =
+          typeof verdicts === 'string'
+            ? { object: null, score: null, problem: verdicts }
+            : verdicts[i];
+        return {
+          region_id: ids[i],
+          identified_object: verdict.object,
+          score: verdict.score,
+          bbox: [...region.box],
+          area: region.area,
+          ...outcome(verdict.score, verdict.problem),
+        };
+      });
+    };
+    return { question, note };
   }
 
-  async #scoreLayout(
-    session: JudgeSession,
+  #aboutLayout(
     item: JudgeItem,
-    seed: bigint,
+    place: Pick<BatchQuestion, 'image' | 'seed'>,
     record: RawRewardRecord,
-  ): Promise<void> {
+  ): Asked {
     const { maxReasonBytes } = this.#options;
-    const reply = await session.answer({
+    const { width, height } = record;
+    const question = {
+      ...place,
       question: this.#words.layout(item.prompt, record),
       grammar: layoutGrammar({ think: this.#think, maxReasonBytes }),
       maxTokens: this.#options.maxLayoutTokens ?? 1024,
       maxThinkTokens: this.#options.maxThinkTokens,
-      seed,
-    });
-    record.global_raw_output = reply.text;
-    record.tokens += reply.tokens;
-    const verdict = attempt(() => parseLayoutAnswer(reply.text));
-    const read = typeof verdict === 'string' ? null : verdict;
-    record.global_layout_reward = {
-      global_layout_score: read?.score ?? null,
-      reason: read?.reason ?? null,
-      bbox: [0, 0, record.width, record.height],
-      area: record.width * record.height,
-      ...outcome(read?.score ?? null, typeof verdict === 'string' ? verdict : undefined),
     };
+    const note = ({ text, tokens }: JudgeReply): void => {
+      record.global_raw_output = text;
+      record.tokens += tokens;
+      const verdict = attempt(() => parseLayoutAnswer(text));
+      const read = typeof verdict === 'string' ? null : verdict;
+      record.global_layout_reward = {
+        global_layout_score: read?.score ?? null,
+        reason: read?.reason ?? null,
+        bbox: [0, 0, width, height],
+        area: width * height,
+        ...outcome(read?.score ?? null, typeof verdict === 'string' ? verdict : undefined),
+      };
+    };
+    return { question, note };
   }
 }
 

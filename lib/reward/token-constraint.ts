@@ -84,12 +84,17 @@ export class TokenConstraint {
   /** Begins an answer that keeps its own state, as text decoding wants it. @throws ConfigError */
   decoding(budget: AnswerBudget): DecodingConstraint {
     let state = this.start(budget);
-    const allowedTokens = () => this.allowedTokens(state);
+    // Asked for twice at each place: is there a choice, and which is best?
+    let allowed: Uint8Array | null = null;
     const isComplete = () => this.isComplete(state);
     return {
-      allowedTokens,
+      allowedTokens: () => {
+        allowed ??= this.allowedTokens(state);
+        return allowed;
+      },
       advance: (token) => {
         state = this.advance(state, token);
+        allowed = null;
       },
       get isComplete() {
         return isComplete();

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { InterleaveInferencer, replyIds } from '../../lib/generate/inferencer.js';
-import { answerConstrained, readImagePrefix } from '../../lib/generate/judge-model.js';
 import { editDefaults, resolveOptions, textToImageDefaults } from '../../lib/generate/options.js';
 import { splitThought } from '../../lib/generate/prompts.js';
 import { liveTensors } from '../../lib/torch/index.js';
@@ -108,46 +107,6 @@ describe('interleaved inference', () => {
     });
     const call = { seeds: [1, 2] };
     await assert.rejects(inferencer.interleaveInference(['a'], quick, call), DataError);
-  });
-});
-
-describe('questions about one image', () => {
-  const parts = tinyParts();
-
-  it('answers each question as if the image had been read for it', async () => {
-    const image = tinyImage(50, 40);
-    const ask = (prefix: ReturnType<typeof readImagePrefix>, question: string) =>
-      answerConstrained(parts, prefix, { question, maxTokens: 6 }).then(({ ids }) => ids);
-    const shared = readImagePrefix(parts, image);
-    const first = await ask(shared, 'how many?');
-    const second = await ask(shared, 'which colour?');
-    const fresh = readImagePrefix(parts, image);
-    assert.deepEqual(await ask(fresh, 'which colour?'), second);
-    assert.deepEqual(await ask(shared, 'how many?'), first);
-  });
-
-  it('keeps the answer inside its constraint', async () => {
-    const left = [...parts.tokenizer.encode('-0.5')];
-    const constraint = {
-      allowedTokens: () => {
-        const mask = new Uint8Array(272);
-        mask[left[0]] = 1;
-        return mask;
-      },
-      advance: () => void left.shift(),
-      get isComplete() {
-        return left.length === 0;
-      },
-    };
-    const prefix = readImagePrefix(parts, tinyImage(40, 40), '');
-    const answer = await answerConstrained(parts, prefix, {
-      question: 'score?',
-      constraint,
-      maxTokens: 4,
-    });
-    assert.equal(answer.text, '-0.5');
-    assert.equal(answer.finish, 'constraint');
-    prefix.dispose();
   });
 });
 
