@@ -118,6 +118,12 @@ export interface InferencePlanSpec {
   keyOffsets?: readonly number[];
 }
 
+/**
+ * Up to so many causal rows behind a past are planned row by row: a row by itself needs no mask, while
+ * a causal call over past and new rows is computed in two parts that have to be merged.
+ */
+const FEW_ROWS = 4;
+
 /** The plan of a cached step over keys laid out per sample as past rows followed by new rows. */
 export function inferencePlan(spec: InferencePlanSpec): AttentionCall[] {
   const { queryLens, pastLens, causal, keyOffsets } = spec;
@@ -133,7 +139,15 @@ export function inferencePlan(spec: InferencePlanSpec): AttentionCall[] {
   for (const [sample, m] of queryLens.entries()) {
     const total = pastLens[sample] + m;
     const kStart = keyOffsets?.[sample] ?? tight;
-    if (m > 0) calls.push({ qStart, qEnd: qStart + m, kStart, kEnd: kStart + total, causal });
+    if (causal && (m === 1 || (m <= FEW_ROWS && pastLens[sample] > 0))) {
+      for (let row = 0; row < m; row++) {
+        const q = qStart + row;
+        const kEnd = kStart + pastLens[sample] + row + 1;
+        calls.push({ qStart: q, qEnd: q + 1, kStart, kEnd, causal: false });
+      }
+    } else if (m > 0) {
+      calls.push({ qStart, qEnd: qStart + m, kStart, kEnd: kStart + total, causal });
+    }
     qStart += m;
     tight += total;
   }

@@ -67,7 +67,8 @@ describe('packedAttention', () => {
 
   it('aligns causal calls over a longer past at the bottom right', () => {
     const generator = new Generator(4);
-    const plan = inferencePlan({ queryLens: [3, 2], pastLens: [4, 0], causal: true });
+    const rowByRow = inferencePlan({ queryLens: [3, 2], pastLens: [4, 0], causal: true });
+    const whole = [{ qStart: 0, qEnd: 3, kStart: 0, kEnd: 7, causal: true }, rowByRow[3]];
     const q = randn([5, 2, 16], { generator });
     const k = randn([9, 2, 16], { generator });
     const v = randn([9, 2, 16], { generator });
@@ -81,8 +82,10 @@ describe('packedAttention', () => {
     ].entries()) {
       mask.fill(1, row * 9 + from, row * 9 + to);
     }
-    close(packedAttention(q, k, v, plan), oracle(q, k, v, mask, 0.25), 2e-6, 'output');
-    assert.equal(planMask(plan, 9).slice(0, 9).join(''), '111110000');
+    for (const plan of [rowByRow, whole]) {
+      close(packedAttention(q, k, v, plan), oracle(q, k, v, mask, 0.25), 2e-6, 'output');
+      assert.equal(planMask(plan, 9).slice(0, 9).join(''), '111110000');
+    }
   });
 
   it('takes another scale and keeps the dtype of its inputs', () => {

@@ -124,9 +124,17 @@ describe('segmentPlan', () => {
 
 describe('inferencePlan', () => {
   it('lays samples out as past rows followed by new rows', () => {
-    assert.deepEqual(inferencePlan({ queryLens: [2, 1], pastLens: [3, 2], causal: true }), [
-      { qStart: 0, qEnd: 2, kStart: 0, kEnd: 5, causal: true },
-      { qStart: 2, qEnd: 3, kStart: 5, kEnd: 8, causal: true },
+    assert.deepEqual(inferencePlan({ queryLens: [7, 2], pastLens: [3, 0], causal: true }), [
+      { qStart: 0, qEnd: 7, kStart: 0, kEnd: 10, causal: true },
+      { qStart: 7, qEnd: 9, kStart: 10, kEnd: 12, causal: true },
+    ]);
+  });
+
+  it('takes a few causal rows behind a past one by one, each with what it sees', () => {
+    assert.deepEqual(inferencePlan({ queryLens: [2, 1], pastLens: [3, 0], causal: true }), [
+      { qStart: 0, qEnd: 1, kStart: 0, kEnd: 4, causal: false },
+      { qStart: 1, qEnd: 2, kStart: 0, kEnd: 5, causal: false },
+      { qStart: 2, qEnd: 3, kStart: 5, kEnd: 6, causal: false },
     ]);
   });
 
