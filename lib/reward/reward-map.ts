@@ -24,7 +24,7 @@ export interface RewardMap {
   data: Float32Array;
   width: number;
   height: number;
-  /** Factor of the layout score, `(g + 1) / 2`; already multiplied into `data`. */
+  /** Factor of the layout score, `(g + 1) / 2`; in `code` and `paper` maps multiplied into `data`. */
   alpha: number;
   /** Regions painted (the whole-image entry not counted). */
   painted: number;
@@ -114,6 +114,45 @@ export function paperRewardMap(
   global: number | null | undefined,
   frame: FrameSize = size,
 ): RewardMap {
+  return signedMap(rewards, size, global, frame, (score, g) => ((g + 1) / 2) * score);
+}
+
+/**
+ * A signed reward for objectives that can push away from what is wrong without running off: the least of
+ * the region's score and the layout score, both in [-1, 1]; outside all regions the layout score where it is
+ * negative, else 0. A good region does not make up for a wrong layout, nor the other way round, and unlike
+ * `alpha * R` a bad layout does not hide what is wrong inside it.
+ *
+ * A record without layout score is judged by its regions alone. Everything else is as in
+ * `paperRewardMap`.
+ *
+ * @param frame size of the image the boxes refer to; default: the map's own size.
+ * @throws DataError for entries that are not objects and for a global score that is not a number.
+ */
+export function strictRewardMap(
+  rewards: unknown,
+  size: FrameSize,
+  global: number | null | undefined,
+  frame: FrameSize = size,
+): RewardMap {
+  const judged = global !== null && global !== undefined;
+  return signedMap(rewards, size, global, frame, (score, g) =>
+    judged ? Math.min(score, g) : score,
+  );
+}
+
+/**
+ * Paints the regions' values, larger boxes first, over that of a region with score 0.
+ *
+ * @param value of a region score and the layout score, both clamped to [-1, 1].
+ */
+function signedMap(
+  rewards: unknown,
+  size: FrameSize,
+  global: number | null | undefined,
+  frame: FrameSize,
+  value: (score: number, layout: number) => number,
+): RewardMap {
   const { width, height } = checkSize(size);
   checkSize(frame);
   const data = new Float32Array(width * height);
@@ -126,7 +165,10 @@ export function paperRewardMap(
       found: inspectJson(global),
     });
   }
-  map.alpha = (clampScore(g, map) + 1) / 2;
+  const layout = clampScore(g, map);
+  map.alpha = (layout + 1) / 2;
+  // Adding 0 turns -0 into 0.
+  data.fill(value(0, layout) + 0);
   const regions: Array<{ box: Box; area: number; score: number }> = [];
   for (const [index, entry] of entriesOf(rewards).entries()) {
     if (entry.object === GLOBAL_REWARD_NAME) continue;
@@ -149,9 +191,8 @@ export function paperRewardMap(
   map.painted = regions.length;
   regions.sort((a, b) => b.area - a.area);
   for (const { box, score } of regions) {
-    const value = map.alpha * score;
     for (let y = box[1]; y < box[3]; y += 1) {
-      data.fill(value, y * width + box[0], y * width + box[2]);
+      data.fill(value(score, layout), y * width + box[0], y * width + box[2]);
     }
   }
   return map;

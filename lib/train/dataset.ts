@@ -2,11 +2,10 @@ import { createHash } from 'node:crypto';
 import { type BoxFrame, RegionalRewardDataset } from '../data/regional-reward.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { ImageTransform } from '../data/transforms.js';
-import { codeRewardMap, globalScoreOf, paperRewardMap } from '../reward/reward-map.js';
 import { DataError } from '../util/errors.js';
 import { keyedShuffle } from '../util/keyed-random.js';
 import type { ImageTransformArgs, RewardSource } from './dataset-config.js';
-import type { Objective } from './objectives.js';
+import { buildRewardMap, type RewardMapKind } from './reward-maps.js';
 import type { DatasetReport, NamedSample, RecordProblem, SampleSet } from './sample-set.js';
 
 export interface RewardDatasetOptions {
@@ -14,8 +13,8 @@ export interface RewardDatasetOptions {
   sources: readonly RewardSource[];
   /** Of the good and the bad images alike. */
   transform: ImageTransformArgs;
-  /** `paper` builds the signed reward map, the others the released one. */
-  objective: Objective;
+  /** How scores become a dense reward. */
+  rewardMap: RewardMapKind;
   /** Default `record`: boxes are scaled from the image they were written for to the transformed one. */
   boxFrame?: BoxFrame;
   /** Of the prompts. */
@@ -70,12 +69,8 @@ export class RewardDataset implements SampleSet {
           tokenizer: options.tokenizer,
           tokenPixels: options.tokenPixels,
           boxFrame: options.boxFrame,
-          buildMap: (rewards, size, frame) => {
-            const global = globalScoreOf(rewards);
-            return options.objective === 'paper'
-              ? paperRewardMap(rewards, size, global, frame)
-              : codeRewardMap(rewards, size, global ?? 0, frame);
-          },
+          buildMap: (rewards, size, frame) =>
+            buildRewardMap(options.rewardMap, rewards, size, frame),
         }),
     );
     const hash = createHash('sha256');

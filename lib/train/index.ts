@@ -7,6 +7,7 @@ export * from './latents.js';
 export * from './metrics.js';
 export * from './objectives.js';
 export * from './recipe.js';
+export * from './reward-maps.js';
 export * from './run.js';
 export * from './sample-set.js';
 export * from './trainable.js';

@@ -9,8 +9,12 @@ import { ConfigError, DataError } from '../util/errors.js';
  *   (SRUM, arXiv 2510.12784, eq. 1-3). With one image as both target and reference this is a
  *   weight of `alpha * R + lambda` per token, negative where a region scored badly.
  * - `sft`: plain flow matching on the good image; rewards are not looked at.
+ * - `nft`: forward-process fine-tuning on good and bad at once (DiffusionNFT, arXiv 2509.16117), with
+ *   SRUM's dense rewards: where the reward is high the velocity is drawn to the image, where it is low
+ *   it is pushed to the other side of the frozen base model's velocity, by as much. Unlike a negative
+ *   weight this has a minimum, and a neutral reward keeps the token where the base model has it.
  */
-export const OBJECTIVES = ['code', 'paper', 'sft'] as const;
+export const OBJECTIVES = ['code', 'paper', 'sft', 'nft'] as const;
 /** One of {@link OBJECTIVES}. */
 export type Objective = (typeof OBJECTIVES)[number];
 
@@ -26,6 +30,8 @@ export interface FlowTerms {
   good?: Tensor | null;
   /** Reward `R` of each token, [n]; absent means plain flow matching, as `sft`. */
   reward?: Tensor | null;
+  /** Velocity of the frozen base model on the same input, [n, c]; `nft` needs it. */
+  reference?: Tensor | null;
 }
 
 /** Numbers the flow loss depends on besides tensors. */
@@ -37,6 +43,8 @@ export interface FlowLossOptions {
    * of the step, so that every token weighs the same whatever pack it sits in.
    */
   tokens?: number;
+  /** How far `nft` reaches beyond the base model for the same pull; default 1, smaller is stronger. */
+  nftBeta?: number;
 }
 
 /** The flow loss and its two parts, each a float32 scalar. */
@@ -84,6 +92,7 @@ export function flowLoss(
     const constraint = mean(errorOf(terms.good ?? terms.bad));
     return { loss: constraint, reward: null, constraint };
   }
+  if (objective === 'nft') return contrastLoss(terms, reward, options.nftBeta ?? 1, mean);
   const badError = errorOf(terms.bad);
   const rewardTerm = mean(badError.mul(reward.to('float32').unsqueeze(-1)));
   const goodError = terms.good ? errorOf(terms.good) : badError;
@@ -92,6 +101,39 @@ export function flowLoss(
     loss: rewardTerm.add(constraint.mul(options.lambdaConstraint)),
     reward: rewardTerm,
     constraint,
+  };
+}
+
+/**
+ * `mean(r (v+ - u)^2 + (1 - r) (v- - u)^2)` with `u = eps - x`, `r = (R + 1) / 2` cut to [0, 1],
+ * `v+ = (1 - beta) v_base + beta v` and `v- = (1 + beta) v_base - beta v` (DiffusionNFT, eq. 5).
+ */
+function contrastLoss(
+  terms: FlowTerms,
+  reward: Tensor,
+  beta: number,
+  mean: (t: Tensor) => Tensor,
+): FlowLoss {
+  if (!terms.reference) {
+    throw new ConfigError(
+      'ERR_NO_REFERENCE',
+      'objective nft needs the base model beside the trained one',
+      {
+        key: 'reference',
+      },
+    );
+  }
+  const base = terms.reference.detach().to('float32');
+  const target = terms.noise.to('float32').sub(terms.bad.to('float32'));
+  const step = terms.velocity.to('float32').sub(base).mul(beta);
+  const ahead = base.sub(target);
+  const share = reward.to('float32').add(1).div(2).clamp(0, 1).unsqueeze(-1);
+  const drawn = ahead.add(step).pow(2).mul(share);
+  const pushed = ahead.sub(step).pow(2).mul(share.neg().add(1));
+  return {
+    loss: mean(drawn.add(pushed)),
+    reward: mean(drawn),
+    constraint: mean(terms.velocity.to('float32').sub(target).pow(2)),
   };
 }
 
@@ -117,7 +159,7 @@ export function crossEntropyLoss(
 
 /**
  * Weight `R + lambda` of every loss token: what the loss multiplies its squared error with when
- * good and bad are the same image. 1 everywhere for `sft` or without rewards.
+ * good and bad are the same image. 1 everywhere for `sft` or without rewards, `R` for `nft`.
  *
  * @param reward reward of each loss token, [rows].
  * @returns [rows] float32.
@@ -129,6 +171,8 @@ export function tokenWeights(
   lambdaConstraint: number,
 ): Tensor {
   if (objective === 'sft' || reward === null) return ops.ones([rows]);
+  // The pull of `nft` is 2 r - 1, which is the reward itself.
+  if (objective === 'nft') return reward.to('float32');
   return reward.to('float32').add(lambdaConstraint);
 }
 
@@ -142,7 +186,7 @@ function checkShapes(terms: FlowTerms): void {
     });
   };
   if (terms.velocity.ndim !== 2) fail('velocity', '[n, c]', terms.velocity.shape);
-  for (const key of ['noise', 'bad', 'good'] as const) {
+  for (const key of ['noise', 'bad', 'good', 'reference'] as const) {
     const t = terms[key];
     if (!t) continue;
     if (t.ndim !== 2 || t.shape[0] !== rows || t.shape[1] !== width) {

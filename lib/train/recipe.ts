@@ -13,6 +13,7 @@ import {
   readDatasetInfo,
 } from './dataset-config.js';
 import { OBJECTIVES } from './objectives.js';
+import { REWARD_MAPS } from './reward-maps.js';
 import { type ConfigSource, readYaml, validate } from './yaml-config.js';
 
 const flag = (value: boolean) => z.boolean().default(value);
@@ -75,6 +76,10 @@ export const recipeSchema = z.strictObject({
   // Objective
   /** How the rewards weigh the flow loss; see `OBJECTIVES`. */
   objective: z.enum(OBJECTIVES).default('code'),
+  /** How regions and layout become a reward of each place; default: what the objective asks for. */
+  reward_map: z.enum(REWARD_MAPS).optional(),
+  /** Reach of the `nft` objective beyond the base model: smaller is stronger. */
+  nft_beta: positive(1),
   /**
    * What the boxes of the reward records refer to. `record`: the image they were written for, so they
    * are scaled with it; `reference`: the transformed image, unscaled, as in the released code.

@@ -4,6 +4,7 @@ import { CheckpointError } from '../util/errors.js';
 import { RewardDataset } from './dataset.js';
 import { rewardSources } from './dataset-config.js';
 import type { Recipe } from './recipe.js';
+import { defaultRewardMap } from './reward-maps.js';
 import { Trainer, type TrainerHooks, type TrainSummary } from './trainer.js';
 
 /**
@@ -20,32 +21,35 @@ export async function runRecipe(
 ): Promise<TrainSummary> {
   for (const note of recipe.notes) hooks.onNote?.(note);
   const { group, sources } = rewardSources(recipe.dataset, recipe.dataset_info, recipe);
-  const loaded = loadBagel(recipe.model_path, {
-    device: recipe.device,
-    dtype: 'float32',
-    vision: recipe.visual_und,
-    vae: true,
-    overrides: {
-      llm: { freeze_und: recipe.freeze_und },
-      bagel: {
-        visual_und: recipe.visual_und,
-        visual_gen: true,
-        timestep_shift: recipe.timestep_shift,
-        lambda_constraint: recipe.lambda_constraint,
+  const load = (parts: { vae: boolean }) =>
+    loadBagel(recipe.model_path, {
+      device: recipe.device,
+      dtype: 'float32',
+      vision: recipe.visual_und,
+      ...parts,
+      overrides: {
+        llm: { freeze_und: recipe.freeze_und },
+        bagel: {
+          visual_und: recipe.visual_und,
+          visual_gen: true,
+          timestep_shift: recipe.timestep_shift,
+          lambda_constraint: recipe.lambda_constraint,
+        },
       },
-    },
-  });
-  const { bagel, vae, tokenizerDir } = loaded;
+    });
+  const { bagel, vae, tokenizerDir } = load({ vae: true });
   if (vae === null || tokenizerDir === null) {
     throw new CheckpointError('ERR_NO_TOKENIZER', 'the model directory has no tokenizer', {
       file: recipe.model_path,
     });
   }
+  // A second copy: the first one is changed from the first step on.
+  const reference = recipe.objective === 'nft' ? load({ vae: false }).bagel : undefined;
   const tokenizer = openTokenizer(tokenizerDir);
   const dataset = new RewardDataset({
     sources,
     transform: group.image_transform_args,
-    objective: recipe.objective,
+    rewardMap: recipe.reward_map ?? defaultRewardMap(recipe.objective),
     boxFrame: recipe.reward_box_frame,
     tokenizer,
     tokenPixels: vae.downsample * bagel.config.bagel.latent_patch_size,
@@ -53,7 +57,7 @@ export async function runRecipe(
   });
   const trainer = new Trainer(
     recipe,
-    { model: bagel, vae, dataset, tokens: tokenizer.special },
+    { model: bagel, reference, vae, dataset, tokens: tokenizer.special },
     hooks,
   );
   try {
@@ -61,6 +65,7 @@ export async function runRecipe(
   } finally {
     trainer.dispose();
     bagel.dispose();
+    reference?.dispose();
     vae.dispose();
   }
 }

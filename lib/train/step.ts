@@ -1,7 +1,8 @@
 import type { PackedSequence, PackedVaeImage } from '../data/packing.js';
 import type { ChwImage } from '../data/transforms.js';
 import type { Bagel, TrainOutputs } from '../models/bagel/bagel.js';
-import { Generator, ops, randn, scope, type Tensor, tensor } from '../torch/index.js';
+import type { PackedBatch } from '../models/bagel/batch.js';
+import { Generator, noGrad, ops, randn, scope, type Tensor, tensor } from '../torch/index.js';
 import { keyedSeed } from '../util/keyed-random.js';
 import { batchTensors, latentRewards } from './batch.js';
 import type { LatentEncoder } from './latents.js';
@@ -19,6 +20,8 @@ export interface PackLossOptions {
   objective: Objective;
   /** Weight lambda of the constraint term, as in `flowLoss`. */
   lambda_constraint: number;
+  /** Reach of the `nft` objective, as in `flowLoss`. */
+  nft_beta: number;
   /** Factor of the flow loss in what is minimised. */
   mse_weight: number;
   /** Factor of the cross entropy in what is minimised. */
@@ -55,6 +58,15 @@ export interface PackLosses {
   ce: number | null;
 }
 
+/** The models a pack goes through. */
+export interface PackModels {
+  /** The trained model. */
+  model: Bagel;
+  /** Its frozen beginning, for objectives that compare with it. */
+  reference: Bagel | null;
+  encoder: LatentEncoder;
+}
+
 /**
  * Forward and backward pass of one pack; gradients are added to the parameters'. Everything made
  * on the way is freed.
@@ -62,8 +74,7 @@ export interface PackLosses {
  * @returns the numbers for the log. When the loss is not finite no backward pass is made.
  */
 export function trainOnPack(
-  model: Bagel,
-  encoder: LatentEncoder,
+  { model, reference, encoder }: PackModels,
   sequence: PackedSequence,
   place: PackPlace,
   options: PackLossOptions,
@@ -81,7 +92,9 @@ export function trainOnPack(
       noise = flowNoise(options.global_seed, place, tokens, width).to({ device });
     }
     const out = model.forwardTrain(batch, { noise });
-    const flow = flowPart(out, sequence, place, options);
+    const base =
+      reference && noGrad(() => reference.forwardTrain(withoutLabels(batch), { noise }).velocity);
+    const flow = flowPart(out, base, sequence, place, options);
     const ce =
       out.cePerToken === null
         ? null
@@ -108,6 +121,7 @@ export function trainOnPack(
 /** The flow loss of a pack; null when it has no image to generate. */
 function flowPart(
   out: TrainOutputs,
+  base: Tensor | null,
   sequence: PackedSequence,
   place: PackPlace,
   options: PackLossOptions,
@@ -124,11 +138,16 @@ function flowPart(
           .indexSelect(0, lossRows);
   const loss = flowLoss(
     objective,
-    { velocity, noise, bad: clean, good, reward },
-    { lambdaConstraint: lambda, tokens: place.lossTokens },
+    { velocity, noise, bad: clean, good, reward, reference: base },
+    { lambdaConstraint: lambda, tokens: place.lossTokens, nftBeta: options.nft_beta },
   );
   const weights = tokenWeights(objective, reward, velocity.shape[0], lambda);
   return { ...loss, negativeTokens: weights.lt(0).sum().item() };
+}
+
+/** The same batch without texts to be learned, for a pass that is asked for velocities only. */
+function withoutLabels(batch: PackedBatch): PackedBatch {
+  return { ...batch, ceLossIndexes: undefined, packedLabelIds: undefined };
 }
 
 /** Noise of a pack's latent tokens: [tokens, width] float32, a pure function of (seed, step, pack). */

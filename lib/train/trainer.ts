@@ -35,6 +35,8 @@ export interface TrainerParts {
   model: Bagel;
   /** Only encodes; never trained. */
   vae: LatentAutoencoder;
+  /** The model as it was before the run; objective `nft` needs it. */
+  reference?: Bagel;
   /** The records to train on. */
   dataset: SampleSet;
   /** Boundary tokens of the tokenizer the data set uses. */
@@ -193,7 +195,9 @@ export class Trainer {
     this.#optimizer.zeroGrad();
     for (const [pack, sequence] of plan.sequences.entries()) {
       const place = { step, pack, lossTokens: plan.lossTokens, labels: plan.labels };
-      const result = trainOnPack(this.#parts.model, this.#encoder, sequence, place, recipe);
+      const { model, reference = null } = this.#parts;
+      const models = { model, reference, encoder: this.#encoder };
+      const result = trainOnPack(models, sequence, place, recipe);
       if (!Number.isFinite(result.loss)) throw this.#notFinite('the loss', result.loss, plan);
       losses.push(result);
     }

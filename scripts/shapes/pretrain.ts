@@ -116,8 +116,8 @@ const program = new Command('shapes:pretrain')
   .option('--steps <n>', 'optimiser steps instead of the recipe’s', whole)
   .option('--seed <n>', 'seed of weights and records', whole, SHAPES_PLAN.seed)
   .option(
-    '--swap <share>',
-    'share of captions with exchanged attributes',
+    '--misread <share>',
+    'share of misread captions',
     share,
     SHAPES_PLAN.misreadShare,
   )

@@ -5,6 +5,7 @@ import {
   globalScoreOf,
   paperRewardMap,
   type RewardMap,
+  strictRewardMap,
 } from '../../lib/reward/reward-map.js';
 
 const size = { width: 8, height: 6 };
@@ -228,5 +229,32 @@ describe('toLatentGrid', () => {
   it('refuses a map that is not as large as said', () => {
     const grid = { from: [4, 4], to: [2, 2] } as const;
     assert.throws(() => toLatentGrid(new Float32Array(15), grid, 'area'), { name: 'DataError' });
+  });
+});
+
+describe('strictRewardMap', () => {
+  const rewards = [
+    { object: 'good', bbox: [0, 0, 2, 2], score: 0.8 },
+    { object: 'bad', bbox: [4, 0, 6, 2], score: -0.6 },
+  ];
+
+  it('is the least of region and layout; outside, what is wrong with the layout', () => {
+    const fine = strictRewardMap(rewards, size, 0.5);
+    close(at(fine, 1, 1), 0.5);
+    close(at(fine, 5, 1), -0.6);
+    assert.ok(Object.is(at(fine, 3, 3), 0));
+    const wrong = strictRewardMap(rewards, size, -0.9);
+    close(at(wrong, 1, 1), -0.9);
+    close(at(wrong, 5, 1), -0.9);
+    close(at(wrong, 3, 3), -0.9);
+  });
+
+  it('goes by the regions alone where no layout was judged', () => {
+    for (const none of [null, undefined]) {
+      const map = strictRewardMap(rewards, size, none);
+      close(at(map, 1, 1), 0.8);
+      close(at(map, 5, 1), -0.6);
+      assert.equal(at(map, 3, 3), 0);
+    }
   });
 });

@@ -5,7 +5,7 @@ import { writePng } from '../../lib/data/images.js';
 import type { BoxFrame } from '../../lib/data/regional-reward.js';
 import { ByteTokenizer } from '../../lib/data/tokenizer.js';
 import { RewardDataset } from '../../lib/train/dataset.js';
-import type { Objective } from '../../lib/train/objectives.js';
+import type { RewardMapKind } from '../../lib/train/reward-maps.js';
 import { DataError } from '../../lib/util/errors.js';
 import { writeJsonl } from '../../lib/util/jsonl.js';
 import { buildWorkshop, type Workshop } from '../support/workshop.js';
@@ -18,19 +18,19 @@ describe('regional-reward data for training', () => {
   after(() => fs.rmSync(shop.dir, { recursive: true, force: true }));
 
   interface Changes {
-    objective?: Objective;
+    rewardMap?: RewardMapKind;
     goodDir?: string;
     stride?: number;
     jsonl?: string;
     boxFrame?: BoxFrame;
   }
   function open(changes: Changes = {}) {
-    const { objective = 'code', goodDir = shop.images, stride = 16, boxFrame } = changes;
+    const { rewardMap = 'code', goodDir = shop.images, stride = 16, boxFrame } = changes;
     const { jsonl = shop.rewards } = changes;
     return new RewardDataset({
       sources: [{ name: 'tiny', jsonl, badDir: shop.images, goodDir }],
       transform: { image_stride: stride, max_image_size: 64, min_image_size: 32 },
-      objective,
+      rewardMap,
       boxFrame,
       tokenizer: new ByteTokenizer(),
       tokenPixels: 16,
@@ -58,8 +58,8 @@ describe('regional-reward data for training', () => {
   });
 
   it('builds the released map for code and the signed one for paper', async () => {
-    const values = async (objective: Objective) => {
-      const map = (await open({ objective }).load(1))?.rewardMap;
+    const values = async (rewardMap: RewardMapKind) => {
+      const map = (await open({ rewardMap }).load(1))?.rewardMap;
       return new Set([...(map?.data ?? [])].map((v) => Math.round(v * 1000) / 1000));
     };
     // Record 1: layout 0.4, one region of -0.9; alpha = 0.7.
@@ -78,18 +78,18 @@ describe('regional-reward data for training', () => {
       vlm_rewards: [{ object: 'thing', bbox: [32, 32, 64, 64], score: 1 }],
     };
     writeJsonl(jsonl, [line, { ...line, width: 64, height: 64 }]);
-    const painted = async (objective: Objective, record: number, boxFrame?: BoxFrame) => {
-      const map = (await open({ objective, jsonl, boxFrame }).load(record))?.rewardMap;
+    const painted = async (rewardMap: RewardMapKind, record: number, boxFrame?: BoxFrame) => {
+      const map = (await open({ rewardMap, jsonl, boxFrame }).load(record))?.rewardMap;
       assert.deepEqual([map?.width, map?.height], [64, 64]);
       const places = [...(map?.data ?? [])].flatMap((v, i) => (v === 0.5 ? [i] : []));
       return [places[0], places.length];
     };
-    for (const objective of ['code', 'paper'] as const) {
+    for (const rewardMap of ['code', 'paper'] as const) {
       // Halved with the picture; as it is where the record says that it was written for that size.
-      assert.deepEqual(await painted(objective, 0), [16 * 64 + 16, 16 * 16], objective);
-      assert.deepEqual(await painted(objective, 1), [32 * 64 + 32, 32 * 32], objective);
+      assert.deepEqual(await painted(rewardMap, 0), [16 * 64 + 16, 16 * 16], rewardMap);
+      assert.deepEqual(await painted(rewardMap, 1), [32 * 64 + 32, 32 * 32], rewardMap);
       for (const record of [0, 1]) {
-        assert.deepEqual(await painted(objective, record, 'reference'), [32 * 64 + 32, 32 * 32]);
+        assert.deepEqual(await painted(rewardMap, record, 'reference'), [32 * 64 + 32, 32 * 32]);
       }
     }
   });
@@ -110,6 +110,6 @@ describe('regional-reward data for training', () => {
     assert.throws(() => open({ stride: 24 }), DataError);
     const fingerprint = open().fingerprint;
     assert.match(fingerprint, /^[0-9a-f]{64}$/);
-    assert.equal(open({ objective: 'paper' }).fingerprint, fingerprint);
+    assert.equal(open({ rewardMap: 'paper' }).fingerprint, fingerprint);
   });
 });

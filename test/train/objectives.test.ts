@@ -52,6 +52,50 @@ describe('flow objectives', () => {
     }
   });
 
+  it('nft: draws to good images and pushes as far beyond the base model from bad ones', () => {
+    const t = { ...terms(), good: null };
+    const reference = draw();
+    const rewards = [1, -1, 0, 0.5, -0.25, 2];
+    const out = flowLoss(
+      'nft',
+      { ...t, reward: tensor(rewards), reference },
+      { lambdaConstraint: 0.5, nftBeta: 0.5 },
+    );
+    const [v, e, x, base] = [t.velocity, t.noise, t.bad, reference].map((a) => a.toFloat32Array());
+    let want = 0;
+    for (let i = 0; i < v.length; i++) {
+      const r = Math.min(1, (rewards[Math.floor(i / width)] + 1) / 2);
+      const u = e[i] - x[i];
+      want += r * (0.5 * base[i] + 0.5 * v[i] - u) ** 2;
+      want += (1 - r) * (1.5 * base[i] - 0.5 * v[i] - u) ** 2;
+    }
+    close(out.loss.item(), want / v.length);
+  });
+
+  it('nft: has its minimum where the reward moves the base velocity, even for a reward of -1', () => {
+    const rewards = [1, -1, 0, 0.5, -0.25, 0.75];
+    const reference = draw();
+    const t = { ...terms(), good: null };
+    const u = t.noise.sub(t.bad);
+    // v = v_base + (2 r - 1) (u - v_base) / beta with beta 1: R (u - v_base) beyond the base.
+    const best = reference.add(u.sub(reference).mul(tensor(rewards).unsqueeze(-1)));
+    const velocity = best.detach().clone().requiresGrad_(true);
+    const out = flowLoss(
+      'nft',
+      { ...t, velocity, reward: tensor(rewards), reference },
+      { lambdaConstraint: 0 },
+    );
+    out.loss.backward();
+    assert.ok((velocity.grad as Tensor).abs().max().item() < 1e-6);
+  });
+
+  it('nft: asks for the base model', () => {
+    assert.throws(
+      () => flowLoss('nft', { ...terms(), reward }, { lambdaConstraint: 0 }),
+      (error: unknown) => error instanceof ConfigError && error.code === 'ERR_NO_REFERENCE',
+    );
+  });
+
   it('paper: a signed map can make weights negative, and then the gradient pushes away', () => {
     const t = { ...terms(), good: null };
     const velocity = t.velocity.requiresGrad_(true);

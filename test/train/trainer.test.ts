@@ -176,6 +176,19 @@ describe('trainer', function () {
     assert.ok(share.some((s) => s > 0) && share.every((s) => s < 1), share.join(' '));
   });
 
+  it('compares with the base model it started from, also after it was resumed', async () => {
+    const options = { objective: 'nft', total_steps: 4, save_every: 2 };
+    const whole = await train(options);
+    assert.ok((whole.last?.negative_token_fraction ?? 0) > 0);
+    const results_dir = path.join(shop.dir, 'nft-cut');
+    const stop = new AbortController();
+    const hooks = { signal: stop.signal, onStep: () => stop.abort() };
+    assert.equal((await train({ ...options, results_dir }, hooks)).step, 1);
+    const resumed = await train({ ...options, results_dir });
+    assert.equal(resumed.resumedFrom, 1);
+    assert.deepEqual(weights(resumed), weights(whole));
+  });
+
   it('freezes what it is told to freeze', async () => {
     const base = openSafetensors(path.join(shop.model, 'ema.safetensors'));
     const changed = async (freeze: Record<string, boolean>) => {
