@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <string_view>
 #include <type_traits>
@@ -201,6 +202,21 @@ void checkRecurrent(const Params& params, const Stack& arguments) {
                                         std::to_string(cells * (plain + 1)) + " with projections");
 }
 
+// A range of integers divides by its step, made an integer.
+void checkStep(const Params& params, const Stack& arguments) {
+  bool integral = false;
+  const c10::IValue* step = nullptr;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const c10::IValue& argument = arguments[i];
+    if (params[i].kind == Kind::ScalarType && argument.isInt())
+      integral = c10::isIntegralType(static_cast<c10::ScalarType>(argument.toInt()), true);
+    if (argument.isTensor()) integral = c10::isIntegralType(argument.toTensor().scalar_type(), true);
+    if (params[i].name == "step" && argument.isScalar() && !argument.toScalar().isComplex()) step = &argument;
+  }
+  if (integral && step != nullptr && std::abs(step->toScalar().toDouble()) < 1)
+    throw CallError("ERR_ARGUMENT", "argument 'step' must be 1 or more, or -1 or less, in a range of integers");
+}
+
 // The gradient of no pairs at all is looked for in memory that is not there.
 void checkPairs(const Params&, const Stack& arguments) {
   const at::Tensor& self = arguments[0].toTensor();
@@ -256,6 +272,7 @@ Guards::Guards(const std::string& qualified, const Params& params) {
   if (name == "div" || name == "div_" || name == "divide" || name == "divide_") callChecks_.push_back(checkDivision);
   if (name == "lstm" || name == "gru" || name == "rnn_tanh" || name == "rnn_relu")
     callChecks_.push_back(checkRecurrent);
+  if (name == "range" || name == "arange") callChecks_.push_back(checkStep);
   if (name == "pdist") callChecks_.push_back(checkPairs);
   if (name.find("_strided") != name.npos || name == "set_") callChecks_.push_back(checkStrides);
   copiesResult_ = name == "_indices" || isOneOf(name, kSparseIndices);

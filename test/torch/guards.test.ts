@@ -64,6 +64,16 @@ describe('arguments that are checked before the call', () => {
     assert.throws(() => ops.binomial(half, nan, { generator }), /'prob' must not contain NaN/);
   });
 
+  it('wants a whole step in a range of integers', () => {
+    const fraction = { code: 'ERR_ARGUMENT', message: /'step' must be 1 or more/ };
+    assert.throws(() => ops.range(0, 1, 0.5, { dtype: 'int16' }), fraction);
+    assert.throws(
+      () => ops.range(0, 1, { out: tensor([0], { dtype: 'int64' }), step: 0 }),
+      fraction,
+    );
+    assert.deepEqual(ops.range(0, 1, 0.5).toArray(), [0, 0.5, 1]);
+  });
+
   it('bounds the entries of lists of sizes, and their number', () => {
     const x = zeros([1, 1, 4, 4]);
     assert.throws(() => ops.avgPool2d(x, [2 ** 50, 1]), {
