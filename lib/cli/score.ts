@@ -33,6 +33,7 @@ export interface ScoreFlags {
 interface Flags extends ModelFlags, ItemFlags, ScoreFlags {
   input: string;
   images?: string;
+  batch?: number;
 }
 
 export function addJudgeOptions(command: Command): Command {
@@ -97,7 +98,13 @@ export function addScore(program: Command): void {
     )
     .requiredOption('--input <file>', "a generation's output.jsonl")
     .requiredOption('--out <dir>', 'folder of the rewards')
-    .option('--images <dir>', "folder of the pictures (default: the input's)");
+    .option('--images <dir>', "folder of the pictures (default: the input's)")
+    .option(
+      '--batch <n>',
+      'pictures judged at once; memory grows with it, scores do not change (default: as many as keep ' +
+        'keys and values within 2 GiB at worst: 32 with a small model, 1 with BAGEL-7B)',
+      whole(1),
+    );
   addModelOptions(addItemOptions(addJudgeOptions(command)))
     .addHelpText(
       'after',
@@ -113,6 +120,7 @@ export function addScore(program: Command): void {
           input: flags.input,
           images: flags.images,
           limit: flags.limit,
+          batch: flags.batch,
           settings: scoreSettings(flags),
         }).finally(run.stop);
         const rewards = path.join(flags.out, REWARDS_FILE);

@@ -52,7 +52,9 @@ describe('cli/score', function () {
   });
 
   it('goes on after SIGKILL with the same files as an uninterrupted run', async () => {
-    const args = [...base, '--input', at('pictures', 'output.jsonl'), '--out', at('killed')];
+    const input = ['--input', at('pictures', 'output.jsonl')];
+    // One at a time, so that there is a time at which one of them is finished.
+    const args = [...base, ...input, '--batch', '1', '--out', at('killed')];
     const when = () => fs.existsSync(at('killed', 'records', '9001.png.json'));
     const killed = await srum(args, { kill: { when, signal: 'SIGKILL' } });
     assert.equal(killed.signal, 'SIGKILL');

@@ -2,7 +2,7 @@ import { DataError, messageOf, SrumError } from '../../util/errors.js';
 import { removeStaleTempFiles } from '../../util/files.js';
 import { type ItemFile, ItemRecords, type StoredItem } from './item-records.js';
 import { hashOf, openRunFolder, type RunSettings } from './run-folder.js';
-import type { Shard } from './shard.js';
+import { type Shard, shardOf } from './shard.js';
 
 /** One unit of a stage's work. */
 export interface StageItem<T> {
@@ -49,7 +49,7 @@ export interface ItemControls {
    * stages that are shared out or worked on piece by piece.
    */
   only_inputs?: boolean;
-  /** Stops after the item at hand. */
+  /** Stops after the item at hand; a batch at hand is given up. */
   signal?: AbortSignal;
   onItem?: (event: ItemEvent) => void;
 }
@@ -66,7 +66,10 @@ export interface ItemStageOptions<T> extends RunSettings, ItemControls {
   rejected?: readonly RejectedInput[];
   /** Called once before the first item that has to be worked on; loads models. */
   prepare?: () => void | Promise<void>;
-  /** Makes one item. What it throws becomes the item's failure; nothing is left of it. */
+  /**
+   * Makes one item. What it throws becomes the item's failure; nothing is left of it. The reason of the
+   * signal is none: the item remains.
+   */
   work: (item: StageItem<T>) => Promise<ItemResult>;
   /** The line-oriented files of the stage. */
   views: (items: StoredItem[]) => Array<{ file: string; records: unknown[] }>;
@@ -103,10 +106,9 @@ export async function runItemStage<T>(options: ItemStageOptions<T>): Promise<Sta
   const records = new ItemRecords(options.folder);
   const settingsHash = openRunFolder(options.folder, run, options.force, () => records.clear());
   for (const folder of records.folders) removeStaleTempFiles(folder);
-  const { rank, world } = options.shard ?? { rank: 0, world: 1 };
-  const items = options.items.filter((_, i) => i % world === rank);
+  const items = shardOf(options.items, options.shard);
   // Inputs that are no items belong to nobody; the first process answers for them.
-  const rejected = rank === 0 ? (options.rejected ?? []) : [];
+  const rejected = (options.shard?.rank ?? 0) === 0 ? (options.rejected ?? []) : [];
   const report: StageReport = {
     stage,
     folder: options.folder,
@@ -147,6 +149,10 @@ export async function runItemStage<T>(options: ItemStageOptions<T>): Promise<Sta
     try {
       result = await options.work(item);
     } catch (error) {
+      if (signal?.aborted && error === signal.reason) {
+        report.remaining += 1;
+        continue;
+      }
       const code = error instanceof SrumError ? error.code : 'ERR_UNEXPECTED';
       records.fail({ key: item.key, code, reason: messageOf(error) });
       fail(item.key, code, messageOf(error));

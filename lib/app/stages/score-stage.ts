@@ -7,8 +7,14 @@ import { GLOBAL_REWARD_NAME } from '../../data/rewards.js';
 import type { ProposerName } from '../../models/bagel/config.js';
 import { readModelConfig } from '../../models/bagel/load.js';
 import { BagelJudgeModel } from '../../reward/bagel-judge-model.js';
-import { Judge, type JudgeOptions, type RawRewardRecord } from '../../reward/judge.js';
+import {
+  Judge,
+  type JudgeCase,
+  type JudgeOptions,
+  type RawRewardRecord,
+} from '../../reward/judge.js';
 import { judgeWords } from '../../reward/judge-prompts.js';
+import type { RegionProposer } from '../../reward/propose.js';
 import { createProposer } from '../../reward/proposers.js';
 import { TokenVocabulary } from '../../reward/token-vocabulary.js';
 import {
@@ -18,11 +24,14 @@ import {
 } from '../../reward/training-record.js';
 import { ConfigError, DataError } from '../../util/errors.js';
 import { sha256 } from '../../util/sha256.js';
+import { GroupWork, type Outcome } from './group-work.js';
 import type { StoredItem } from './item-records.js';
 import { itemSeed } from './item-seed.js';
 import type { RejectedInput, StageItem, StageReport } from './item-stage.js';
-import { resolveModelDir } from './model-session.js';
+import { defaultJudgeBatch } from './judge-batch.js';
+import { resolveModelDir, resolvePlace } from './model-session.js';
 import { type ModelStageOptions, runModelStage } from './model-stage.js';
+import { shardOf } from './shard.js';
 
 /** Everything the judge said, one record per picture. */
 export const RAW_REWARDS_FILE = 'rewards_raw.jsonl';
@@ -61,6 +70,8 @@ export interface ScoreOptions extends ModelStageOptions {
   images?: string;
   /** Only so many pictures, from the first on. */
   limit?: number;
+  /** Pictures that are judged at once; default: by the model's size, see `defaultJudgeBatch`. */
+  batch?: number;
   settings: ScoreSettings;
 }
 
@@ -101,7 +112,8 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
   // Written down as it is in effect, so that a record tells how it was asked for.
   const asked = { ...given, think: given.think ?? words.think };
   const proposer = createProposer(chosen ?? own, { maxRegions });
-  let judge: Judge | null = null;
+  let scoring: GroupWork<StageItem<Job>, RawRewardRecord> | null = null;
+  let items: ReadonlyArray<StageItem<Job>> = [];
   let stored: StoredItem[] = [];
   const report = await runModelStage<Job>(options, {
     stage: 'score',
@@ -115,27 +127,30 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
       text_temperature: doSample ? textTemperature : undefined,
       prompt_version: words.version,
     },
-    inputs: () => readJobs(options),
+    inputs: () => {
+      const jobs = readJobs(options);
+      items = shardOf(jobs.items, options.shard);
+      return jobs;
+    },
     prepare: (session) => {
       const vocabulary = new TokenVocabulary(session.tokenizer.tokenBytes());
       const sampling = {
         do_sample: doSample ?? false,
         ...(textTemperature !== undefined && { temperature: textTemperature }),
       };
-      judge = new Judge(new BagelJudgeModel(session.parts, vocabulary, sampling), {
+      const judge = new Judge(new BagelJudgeModel(session.parts, vocabulary, sampling), {
         ...asked,
         wording,
       });
+      const { dtype } = resolvePlace(options);
+      const size = options.batch ?? defaultJudgeBatch(session.config, dtype, asked);
+      // A picture by itself is finished when the run is stopped, a batch is given up.
+      const signal = size === 1 ? undefined : options.signal;
+      const propose = asked.regions === false ? async () => [] : proposer.propose.bind(proposer);
+      scoring = new GroupWork(items, size, (group) => scoreGroup(judge, propose, group, signal));
     },
-    work: async (_, { value }) => {
-      const image = await readImage(value.file);
-      const regions = asked.regions === false ? [] : await proposer.propose(image);
-      const raw = await (judge as unknown as Judge).score(image, {
-        imageFile: value.record.image_file,
-        prompt: value.record.original_prompt,
-        regions,
-        seed: value.seed,
-      });
+    work: async (_, item) => {
+      const raw = await (scoring as unknown as NonNullable<typeof scoring>).result(item);
       if (raw.status === 'failed') throw failedScore(raw);
       return { record: { ...raw }, files: [] };
     },
@@ -148,6 +163,49 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
     },
   });
   return { ...report, ...summarise(format(stored, dropZeroGlobal)) };
+}
+
+/** Scores the pictures of a group at once; where that fails, each by itself, so that each has its reason. */
+async function scoreGroup(
+  judge: Judge,
+  propose: RegionProposer['propose'],
+  group: ReadonlyArray<StageItem<Job>>,
+  signal: AbortSignal | undefined,
+): Promise<Array<Outcome<RawRewardRecord>>> {
+  const read = await Promise.all(
+    group.map(({ value }) => outcomeOf(async () => caseOf(value, propose))),
+  );
+  const cases = read.flatMap((one) => ('value' in one ? [one.value] : []));
+  let scored: Array<Outcome<RawRewardRecord>>;
+  try {
+    const records = await judge.scoreAll(cases, { signal });
+    scored = records.map((value) => ({ value }));
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    if (cases.length === 1) return read.map((one) => ('value' in one ? { error } : one));
+    scored = [];
+    for (const one of cases) {
+      scored.push(await outcomeOf(async () => (await judge.scoreAll([one], { signal }))[0]));
+      signal?.throwIfAborted();
+    }
+  }
+  let next = 0;
+  return read.map((one) => ('value' in one ? scored[next++] : one));
+}
+
+async function outcomeOf<R>(make: () => Promise<R>): Promise<Outcome<R>> {
+  try {
+    return { value: await make() };
+  } catch (error) {
+    return { error };
+  }
+}
+
+async function caseOf(job: Job, propose: RegionProposer['propose']): Promise<JudgeCase> {
+  const image = await readImage(job.file);
+  const regions = await propose(image);
+  const { image_file: imageFile, original_prompt: prompt } = job.record;
+  return { image, item: { imageFile, prompt, regions, seed: job.seed } };
 }
 
 /** The pictures to score, and the inputs that are none. */

@@ -35,3 +35,11 @@ export function shardFromEnv(env: Readonly<Record<string, string | undefined>>):
   }
   return { rank: 0, world: 1 };
 }
+
+/** The items of a process. */
+export function shardOf<T>(
+  items: readonly T[],
+  { rank, world }: Shard = { rank: 0, world: 1 },
+): T[] {
+  return items.filter((_, i) => i % world === rank);
+}
