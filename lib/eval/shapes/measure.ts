@@ -1,7 +1,7 @@
 import type { RgbImage } from '../../data/images.js';
 import { type InferencerParts, InterleaveInferencer } from '../../generate/inferencer.js';
 import type { InferenceInput } from '../../generate/options.js';
-import type { JudgeModel } from '../../reward/judge.js';
+import { type BatchQuestion, type JudgeModel, readTogether } from '../../reward/judge.js';
 import {
   layoutGrammar,
   parseLayoutAnswer,
@@ -94,6 +94,17 @@ export function understandingShare(score: UnderstandingScore): number {
   );
 }
 
+/** Pictures that are asked about at once. */
+const TOGETHER = 32;
+
+/** A picture, a request, and the regions that are asked about. */
+interface Examined {
+  picture: KnownPicture;
+  request: ShapesPrompt;
+  boxes: Box[];
+  ids: number[];
+}
+
 /**
  * Asks a judge about each picture: all objects and one empty cell as regions, then the layout. A third of
  * the requests is the picture's own prompt, a third the same with exchanged attributes, the rest any.
@@ -111,47 +122,62 @@ export async function measureUnderstanding(
     layouts: none(),
     mistakes: [],
   };
+  for (let from = 0; from < pictures.length; from += TOGETHER) {
+    const some = pictures.slice(from, from + TOGETHER).map((p) => examine(p, random));
+    const images = some.map(({ picture }) => picture.image);
+    const batch = await readTogether(judge, images, options.system ?? '');
+    try {
+      const replies = await batch.answerAll(some.flatMap(questionsAbout));
+      for (const [i, one] of some.entries()) {
+        compare(score, one, replies[2 * i].text, replies[2 * i + 1].text);
+        options.onProgress?.(from + i + 1, pictures.length);
+      }
+    } finally {
+      batch.dispose();
+    }
+  }
+  return score;
+}
+
+function examine(picture: KnownPicture, random: Random): Examined {
+  const { objects, prompt } = picture;
+  const request = requestFor(prompt ?? drawPrompt(random), random);
+  const boxes = [...objects.map((object) => objectBox(object)), ...emptyBoxes(objects).slice(0, 1)];
+  return { picture, request, boxes, ids: boxes.map((_, i) => i + 1) };
+}
+
+/** The question about the regions and the one about the layout. */
+function questionsAbout({ request, boxes, ids }: Examined, image: number): BatchQuestion[] {
+  const regions = {
+    question: regionsQuestion(request.text, boxes),
+    grammar: regionGrammar(ids),
+    maxTokens: 200,
+  };
+  const layout = {
+    question: layoutQuestion(request.text),
+    grammar: layoutGrammar(),
+    maxTokens: 100,
+  };
+  return [regions, layout].map((question) => ({ ...question, image, seed: 0 }));
+}
+
+/** Counts what is right in the answers. */
+function compare(score: UnderstandingScore, one: Examined, regions: string, layout: string): void {
+  const { picture, request, boxes, ids } = one;
   const note = (hits: Hits, question: string, expected: string | number, found: unknown): void => {
     hits.total += 1;
     if (found === expected) hits.right += 1;
     else if (score.mistakes.length < 40)
       score.mistakes.push({ question, expected: String(expected), found: String(found) });
   };
-  for (const [n, { image, objects, prompt }] of pictures.entries()) {
-    const request = requestFor(prompt ?? drawPrompt(random), random);
-    const boxes = [
-      ...objects.map((object) => objectBox(object)),
-      ...emptyBoxes(objects).slice(0, 1),
-    ];
-    const ids = boxes.map((_, i) => i + 1);
-    const session = await judge.read(image, options.system ?? '');
-    try {
-      const regions = await session.answer({
-        question: regionsQuestion(request.text, boxes),
-        grammar: regionGrammar(ids),
-        maxTokens: 200,
-        seed: 0,
-      });
-      for (const [i, verdict] of parseRegionAnswer(regions.text, ids).entries()) {
-        const truth = regionTruth(request, objects, boxes[i]);
-        const question = `${request.text} | ${boxes[i].join(' ')}`;
-        note(score.objects, question, truth.object, verdict.object);
-        note(score.regions, question, truth.score, verdict.score);
-      }
-      const layout = await session.answer({
-        question: layoutQuestion(request.text),
-        grammar: layoutGrammar(),
-        maxTokens: 100,
-        seed: 0,
-      });
-      const truth = layoutTruth(request, objects);
-      note(score.layouts, request.text, truth.score, parseLayoutAnswer(layout.text).score);
-    } finally {
-      session.dispose();
-    }
-    options.onProgress?.(n + 1, pictures.length);
+  for (const [i, verdict] of parseRegionAnswer(regions, ids).entries()) {
+    const truth = regionTruth(request, picture.objects, boxes[i]);
+    const question = `${request.text} | ${boxes[i].join(' ')}`;
+    note(score.objects, question, truth.object, verdict.object);
+    note(score.regions, question, truth.score, verdict.score);
   }
-  return score;
+  const truth = layoutTruth(request, picture.objects);
+  note(score.layouts, request.text, truth.score, parseLayoutAnswer(layout).score);
 }
 
 function requestFor(prompt: ShapesPrompt, random: Random): ShapesPrompt {
