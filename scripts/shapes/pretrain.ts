@@ -115,12 +115,7 @@ const program = new Command('shapes:pretrain')
   )
   .option('--steps <n>', 'optimiser steps instead of the recipe’s', whole)
   .option('--seed <n>', 'seed of weights and records', whole, SHAPES_PLAN.seed)
-  .option(
-    '--misread <share>',
-    'share of misread captions',
-    share,
-    SHAPES_PLAN.misreadShare,
-  )
+  .option('--misread <share>', 'share of misread captions', share, SHAPES_PLAN.misreadShare)
   .option('--threads <n>', 'threads of the CPU operators', whole)
   .option('--prompts <n>', 'prompts of each set to measure with', whole, 512)
   .option('--pictures <n>', 'pictures of each kind to ask about', whole, 200);

@@ -16,7 +16,7 @@ export const SHAPES_WORDS = [
   ...['a', 'an', 'and', 'the', 'of', 'in', 'is', 'to', 'with', 'on'],
   ...['one', 'two', 'three', 'four'],
   ...['circle', 'square', 'triangle', 'cross', 'circles', 'squares', 'triangles', 'crosses'],
-  ...['red', 'green', 'blue', 'yellow', 'solid', 'striped'],
+  ...['red', 'green', 'blue', 'yellow', 'purple', 'cyan', 'black', 'solid', 'striped'],
   ...['left', 'right', 'above', 'below'],
   ...['request', 'regions', 'layout', 'what', 'picture', 'object', 'score', 'nothing'],
   ...['wrong', 'number', 'places', 'something', 'missing', 'as', 'requested'],

@@ -27,7 +27,7 @@ export interface ShapesPretrainPlan {
 }
 
 /** The plan of the model that is shipped. */
-export const SHAPES_PLAN = { seed: 0, generationShare: 0.7, misreadShare: 0.35 } as const;
+export const SHAPES_PLAN = { seed: 0, generationShare: 0.5, misreadShare: 0.3 } as const;
 
 /** Records of an epoch; more than a run needs, so that none comes twice. */
 const RECORDS = 2 ** 21;

@@ -26,6 +26,9 @@ const TONES: Readonly<Record<Colour, Rgb>> = {
   green: [30, 160, 70],
   blue: [40, 80, 220],
   yellow: [245, 195, 20],
+  purple: [150, 60, 190],
+  cyan: [40, 190, 215],
+  black: [45, 45, 50],
 };
 
 /** Rows of the picture after which stripes repeat; the first half of them has the full tone. */

@@ -3,8 +3,11 @@ import type { Random } from '../../util/seeded-random.js';
 
 /** Kinds of objects of the world. */
 export const SHAPES = ['circle', 'square', 'triangle', 'cross'] as const;
-/** Colours of objects. */
-export const COLOURS = ['red', 'green', 'blue', 'yellow'] as const;
+/**
+ * Colours of objects. More of them than shapes: what a colour is must be learned apart from what has it,
+ * else nothing new can be composed.
+ */
+export const COLOURS = ['red', 'green', 'blue', 'yellow', 'purple', 'cyan', 'black'] as const;
 /** Surfaces of objects. */
 export const TEXTURES = ['solid', 'striped'] as const;
 

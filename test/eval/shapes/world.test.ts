@@ -64,7 +64,7 @@ describe('shapes world', () => {
       assert.equal(held.objects.length, 1 + (i % 4));
       assert.ok(held.objects.some((o) => isHeldOut(o.shape, o.colour)));
     }
-    assert.equal(kinds.size, 4 * 3 * 2);
+    assert.equal(kinds.size, (4 * 7 - 4) * 2);
     assert.deepEqual([...counts].sort(), [1, 2, 3, 4]);
     for (const count of [0, 5, 1.5, Number.NaN]) {
       assert.throws(() => randomScene(random, { count }), /ERR_SCENE|whole number from 1 to 4/);
@@ -102,10 +102,10 @@ describe('pictures of the shapes world', () => {
       { cell: 3, dx: 0.1, dy: 1 / 3 },
     ];
     for (const texture of TEXTURES) {
-      for (let turn = 0; turn < 4; turn++) {
+      for (let turn = 0; turn < COLOURS.length; turn++) {
         const objects = places.map((place, i) => ({
           shape: SHAPES[i],
-          colour: COLOURS[(i + turn) % 4],
+          colour: COLOURS[(i + turn) % COLOURS.length],
           texture,
           ...place,
         }));
@@ -114,7 +114,7 @@ describe('pictures of the shapes world', () => {
     }
     assert.equal(
       hash.digest('hex'),
-      '10d798e08f90fecf314f499bddc2028c4150bccac7413d9e755a07157c65760c',
+      '62602585a19e392c7321f229e9295924bff65ccbece0ac4bd8bb775ced68253c',
     );
   });
 
@@ -171,7 +171,7 @@ describe('pictures of the shapes world', () => {
       [{ dx: 1.6 }, /from -1\.5 to 1\.5.*1\.6/],
       [{ dy: Number.NaN }, /NaN/],
       [{ shape: 'star' as 'circle' }, /circle, square, triangle, cross.*star/],
-      [{ colour: 'pink' as 'red' }, /red, green, blue, yellow.*pink/],
+      [{ colour: 'pink' as 'red' }, /red, green, blue, yellow, purple, cyan, black.*pink/],
       [{ texture: 'dotted' as 'solid' }, /solid, striped.*dotted/],
     ];
     for (const [change, message] of wrong) {
