@@ -38,6 +38,7 @@ const unary = (name: 'relu' | 'silu' | 'neg' | 'exp' | 'rsqrt' | 'sum' | 'mean' 
   return (args: readonly unknown[]) =>
     args.length === 1 && args[0] instanceof Tensor ? wrap(call(args[0].handle)) : null;
 };
+const crossEntropy = native.bindOperator('aten::cross_entropy_loss', '');
 const direct: Record<string, (args: readonly unknown[]) => Tensor | null> = {
   relu: unary('relu'),
   silu: unary('silu'),
@@ -57,6 +58,10 @@ const direct: Record<string, (args: readonly unknown[]) => Tensor | null> = {
   indexSelect: ([x, dim, index, ...rest]) =>
     rest.length === 0 && x instanceof Tensor && typeof dim === 'number' && index instanceof Tensor
       ? wrap(hot.indexSelect(x.handle, dim, index.handle))
+      : null,
+  crossEntropyLoss: ([x, target, ...rest]) =>
+    rest.length === 0 && x instanceof Tensor && target instanceof Tensor
+      ? wrap(crossEntropy(x.handle, target.handle) as number)
       : null,
   copy_: ([x, source, ...rest]) => {
     if (rest.length > 0 || !(x instanceof Tensor) || !(source instanceof Tensor)) return null;
