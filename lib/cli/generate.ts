@@ -12,11 +12,14 @@ import {
   inferenceInput,
   type ModelFlags,
   type PromptFlags,
+  whole,
 } from './options.js';
 import { action } from './run-command.js';
 import { describeStage, itemRun, stageExitCode } from './stage-output.js';
 
-interface Flags extends ModelFlags, InferenceFlags, ItemFlags, PromptFlags {}
+interface Flags extends ModelFlags, InferenceFlags, ItemFlags, PromptFlags {
+  batch?: number;
+}
 
 export function addGenerate(program: Command): void {
   const command = program
@@ -29,7 +32,14 @@ export function addGenerate(program: Command): void {
         'variables RANK and WORLD_SIZE (or those of Slurm and MPI) several processes share the work.',
     );
   // The list before the folder: what is missing is told in the order of the options.
-  addPromptOptions(command).requiredOption('--out <dir>', 'folder of the pictures');
+  addPromptOptions(command)
+    .requiredOption('--out <dir>', 'folder of the pictures')
+    .option(
+      '--batch <n>',
+      'pictures drawn at once; memory grows with it, pictures change by rounding only (default: as ' +
+        'many as take about 1 GiB: 64 with a small model, 1 with BAGEL-7B at 1024x1024)',
+      whole(1),
+    );
   addModelOptions(addItemOptions(addTextOptions(addSamplerOptions(command))))
     .addHelpText(
       'after',
@@ -45,6 +55,7 @@ export function addGenerate(program: Command): void {
           ...run.options,
           prompts,
           numImages: flags.numImages,
+          batch: flags.batch,
           inference: inferenceInput(flags),
         }).finally(run.stop);
         const output = path.join(flags.out, OUTPUT_FILE);

@@ -1,13 +1,15 @@
 import { encodePng } from '../../data/images.js';
 import type { Prompt } from '../../data/prompts.js';
-import { InterleaveInferencer } from '../../generate/inferencer.js';
+import { type InferenceResult, InterleaveInferencer } from '../../generate/inferencer.js';
 import { type InferenceInput, resolveOptions } from '../../generate/options.js';
 import { type Config, latentDownsample } from '../../models/bagel/config.js';
 import { readModelConfig } from '../../models/bagel/load.js';
 import { ConfigError, DataError } from '../../util/errors.js';
+import { defaultDrawBatch } from './draw-batch.js';
+import { GroupWork, makeTogether } from './group-work.js';
 import { itemSeed } from './item-seed.js';
 import type { StageItem, StageReport } from './item-stage.js';
-import { defaultImageSize, type ModelSession, resolveModelDir } from './model-session.js';
+import { defaultImageSize, resolveModelDir, resolvePlace } from './model-session.js';
 import { type ModelStageOptions, runModelStage } from './model-stage.js';
 
 /** The file later stages read. */
@@ -18,6 +20,8 @@ export interface GenerateOptions extends ModelStageOptions {
   prompts: readonly Prompt[];
   /** Pictures per prompt. */
   numImages: number;
+  /** Pictures that are drawn at once; default: by their and the model's size, see `defaultDrawBatch`. */
+  batch?: number;
   /** Sampler and text options under the reference's names. */
   inference: InferenceInput;
 }
@@ -39,13 +43,34 @@ export async function generateStage(options: GenerateOptions): Promise<StageRepo
   const inference: InferenceInput = { ...options.inference, image_shapes };
   const settings = resolveOptions({ ...inference, understanding_output: false }, false);
   checkImageSize(settings.image_shapes, config);
+  const batch = options.batch ?? defaultDrawBatch(config, resolvePlace(options).dtype, settings);
+  let drawing: GroupWork<StageItem<Job>, InferenceResult> | null = null;
   return runModelStage<Job>(options, {
     stage: 'generate',
     stage_version: 1,
     drawing: true,
-    settings: { ...settings },
+    // How many are drawn at once decides about rounding, and so about bytes.
+    settings: { ...settings, batch: batch === 1 ? undefined : batch },
     inputs: () => ({ items: jobs(options) }),
-    work: (session, { value }) => draw(session, value, inference),
+    prepare: (session, items) => {
+      const inferencer = new InterleaveInferencer(session.parts);
+      const draw = (some: ReadonlyArray<StageItem<Job>>, signal: AbortSignal | undefined) =>
+        inferencer.interleaveInferenceBatch(
+          some.map(({ value }) => [value.prompt.Question]),
+          inference,
+          { seeds: some.map(({ value }) => value.seed), signal },
+        );
+      drawing = new GroupWork(
+        items,
+        batch,
+        (group, signal) => makeTogether(group, (some) => draw(some, signal), signal),
+        options.signal,
+      );
+    },
+    work: async (_, item) => {
+      const drawn = await (drawing as unknown as NonNullable<typeof drawing>).result(item);
+      return describe(item.value, drawn);
+    },
     views: (items) => [{ file: OUTPUT_FILE, records: items.map((item) => item.record) }],
   });
 }
@@ -65,13 +90,9 @@ function jobs(options: GenerateOptions): Array<StageItem<Job>> {
   );
 }
 
-/** Draws one picture and describes it. */
-async function draw(session: ModelSession, job: Job, inference: InferenceInput) {
-  const inferencer = new InterleaveInferencer(session.parts);
+/** The record and the file of a picture. */
+async function describe(job: Job, result: InferenceResult) {
   const { prompt, seed, sample, file } = job;
-  const result = await inferencer.interleaveInference([prompt.Question], inference, {
-    seeds: [seed],
-  });
   const { image, text, truncated } = result;
   if (image === undefined) {
     throw new DataError('ERR_NO_IMAGE', 'the model gave no picture', { key: file });

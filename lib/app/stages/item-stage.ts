@@ -64,8 +64,8 @@ export interface ItemStageOptions<T> extends RunSettings, ItemControls {
   folder: string;
   items: ReadonlyArray<StageItem<T>>;
   rejected?: readonly RejectedInput[];
-  /** Called once before the first item that has to be worked on; loads models. */
-  prepare?: () => void | Promise<void>;
+  /** Called once, with all items of this process, before the first that has to be worked on; loads models. */
+  prepare?: (items: ReadonlyArray<StageItem<T>>) => void | Promise<void>;
   /**
    * Makes one item. What it throws becomes the item's failure; nothing is left of it. The reason of the
    * signal is none: the item remains.
@@ -142,7 +142,7 @@ export async function runItemStage<T>(options: ItemStageOptions<T>): Promise<Sta
       report.remaining += 1;
       continue;
     }
-    if (!prepared) await options.prepare?.();
+    if (!prepared) await options.prepare?.(items);
     prepared = true;
     if (!options.overwrite) records.forget(item.key);
     let result: ItemResult;

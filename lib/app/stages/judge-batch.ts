@@ -1,7 +1,7 @@
 import type { Config } from '../../models/bagel/config.js';
-import { headDim } from '../../models/bagel/config.js';
 import type { JudgeOptions } from '../../reward/judge.js';
 import type { DType } from '../../torch/index.js';
+import { cacheBytesPerToken, fitting } from './memory-estimate.js';
 
 /** The most pictures that are judged at once unless told otherwise. */
 export const MAX_JUDGE_BATCH = 32;
@@ -20,12 +20,9 @@ export function defaultJudgeBatch(
   dtype: DType,
   limits: Pick<JudgeOptions, 'maxRegionTokens' | 'maxLayoutTokens'>,
 ): number {
-  const { llm, bagel } = config;
-  const number = dtype === 'float64' ? 8 : dtype === 'float32' ? 4 : 2;
-  const perToken = 2 * llm.num_hidden_layers * llm.num_key_value_heads * headDim(llm) * number;
   // A picture is held once for itself and once for each of the two questions about it.
-  const picture = 3 * (bagel.vit_max_num_patch_per_side ** 2 + 2);
+  const picture = 3 * (config.bagel.vit_max_num_patch_per_side ** 2 + 2);
   const { maxRegionTokens = 4096, maxLayoutTokens = 1024 } = limits;
   const tokens = picture + QUESTION_TOKENS + maxRegionTokens + maxLayoutTokens;
-  return Math.min(MAX_JUDGE_BATCH, Math.max(1, Math.floor(MEMORY / (tokens * perToken))));
+  return fitting(MEMORY, tokens * cacheBytesPerToken(config, dtype), MAX_JUDGE_BATCH);
 }

@@ -36,8 +36,8 @@ export interface ModelStage<T>
   settings: Readonly<Record<string, unknown>>;
   /** The items; called with the model directory before anything is loaded or written. */
   inputs: (dir: string) => Pick<ItemStageOptions<T>, 'items' | 'rejected'>;
-  /** Called once with the loaded model, before the first item that has to be worked on. */
-  prepare?: (session: ModelSession) => void;
+  /** Called once with the loaded model and all items of this process, before the first is worked on. */
+  prepare?: (session: ModelSession, items: ReadonlyArray<StageItem<T>>) => void;
   /** Makes one item. */
   work: (session: ModelSession, item: StageItem<T>) => Promise<ItemResult>;
 }
@@ -68,10 +68,10 @@ export async function runModelStage<T>(
       folder: options.out,
       ...inputs,
       ...controlsOf(options),
-      prepare: () => {
+      prepare: (items) => {
         options.onLoad?.();
         session = openModel({ ...options, model: dir, device, dtype });
-        stage.prepare?.(session);
+        stage.prepare?.(session, items);
       },
       work: (item) => stage.work(session as unknown as ModelSession, item),
       views: stage.views,

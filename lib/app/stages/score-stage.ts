@@ -24,14 +24,13 @@ import {
 } from '../../reward/training-record.js';
 import { ConfigError, DataError } from '../../util/errors.js';
 import { sha256 } from '../../util/sha256.js';
-import { GroupWork, type Outcome } from './group-work.js';
+import { GroupWork, makeTogether, type Outcome, outcomeOf } from './group-work.js';
 import type { StoredItem } from './item-records.js';
 import { itemSeed } from './item-seed.js';
 import type { RejectedInput, StageItem, StageReport } from './item-stage.js';
 import { defaultJudgeBatch } from './judge-batch.js';
 import { resolveModelDir, resolvePlace } from './model-session.js';
 import { type ModelStageOptions, runModelStage } from './model-stage.js';
-import { shardOf } from './shard.js';
 
 /** Everything the judge said, one record per picture. */
 export const RAW_REWARDS_FILE = 'rewards_raw.jsonl';
@@ -113,7 +112,6 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
   const asked = { ...given, think: given.think ?? words.think };
   const proposer = createProposer(chosen ?? own, { maxRegions });
   let scoring: GroupWork<StageItem<Job>, RawRewardRecord> | null = null;
-  let items: ReadonlyArray<StageItem<Job>> = [];
   let stored: StoredItem[] = [];
   const report = await runModelStage<Job>(options, {
     stage: 'score',
@@ -127,12 +125,8 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
       text_temperature: doSample ? textTemperature : undefined,
       prompt_version: words.version,
     },
-    inputs: () => {
-      const jobs = readJobs(options);
-      items = shardOf(jobs.items, options.shard);
-      return jobs;
-    },
-    prepare: (session) => {
+    inputs: () => readJobs(options),
+    prepare: (session, items) => {
       const vocabulary = new TokenVocabulary(session.tokenizer.tokenBytes());
       const sampling = {
         do_sample: doSample ?? false,
@@ -144,10 +138,13 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
       });
       const { dtype } = resolvePlace(options);
       const size = options.batch ?? defaultJudgeBatch(session.config, dtype, asked);
-      // A picture by itself is finished when the run is stopped, a batch is given up.
-      const signal = size === 1 ? undefined : options.signal;
       const propose = asked.regions === false ? async () => [] : proposer.propose.bind(proposer);
-      scoring = new GroupWork(items, size, (group) => scoreGroup(judge, propose, group, signal));
+      scoring = new GroupWork(
+        items,
+        size,
+        (group, signal) => scoreGroup(judge, propose, group, signal),
+        options.signal,
+      );
     },
     work: async (_, item) => {
       const raw = await (scoring as unknown as NonNullable<typeof scoring>).result(item);
@@ -165,7 +162,7 @@ export async function scoreStage(options: ScoreOptions): Promise<ScoreReport> {
   return { ...report, ...summarise(format(stored, dropZeroGlobal)) };
 }
 
-/** Scores the pictures of a group at once; where that fails, each by itself, so that each has its reason. */
+/** Scores those pictures of a group that can be read. */
 async function scoreGroup(
   judge: Judge,
   propose: RegionProposer['propose'],
@@ -176,29 +173,9 @@ async function scoreGroup(
     group.map(({ value }) => outcomeOf(async () => caseOf(value, propose))),
   );
   const cases = read.flatMap((one) => ('value' in one ? [one.value] : []));
-  let scored: Array<Outcome<RawRewardRecord>>;
-  try {
-    const records = await judge.scoreAll(cases, { signal });
-    scored = records.map((value) => ({ value }));
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    if (cases.length === 1) return read.map((one) => ('value' in one ? { error } : one));
-    scored = [];
-    for (const one of cases) {
-      scored.push(await outcomeOf(async () => (await judge.scoreAll([one], { signal }))[0]));
-      signal?.throwIfAborted();
-    }
-  }
+  const scored = await makeTogether(cases, (some) => judge.scoreAll(some, { signal }), signal);
   let next = 0;
   return read.map((one) => ('value' in one ? scored[next++] : one));
-}
-
-async function outcomeOf<R>(make: () => Promise<R>): Promise<Outcome<R>> {
-  try {
-    return { value: await make() };
-  } catch (error) {
-    return { error };
-  }
 }
 
 async function caseOf(job: Job, propose: RegionProposer['propose']): Promise<JudgeCase> {
