@@ -24,6 +24,7 @@ interface Flags extends ModelFlags, InferenceFlags, PromptFlags, ScoreFlags {
   recipe: string;
   rounds: number;
   limit?: number;
+  batch?: number;
   set?: Record<string, unknown>;
   weights: 'raw' | 'ema';
   exportDtype: 'bfloat16' | 'float32';
@@ -45,6 +46,11 @@ export function addLoop(program: Command): void {
     .requiredOption('--out <dir>', 'folder of all rounds')
     .option('--rounds <n>', 'rounds in all', whole(1), 1)
     .option('--limit <n>', 'only the first N prompts', whole(1))
+    .option(
+      '--batch <n>',
+      'pictures drawn, and judged, at once (default: as in the two commands)',
+      whole(1),
+    )
     .option('--set <key=value>', 'change one option of the recipe; can be repeated', setting)
     .addOption(
       new Option('--weights <which>', 'what goes on to the next round')

@@ -38,7 +38,9 @@ describe('cli/loop, train, export', function () {
   before(async () => {
     fs.writeFileSync(at('recipe.yaml'), RECIPE);
     const files = ['--prompts', place.prompts, '--recipe', at('recipe.yaml')];
-    base = ['loop', '--model', place.model, ...files, ...QUICK, ...SHORT];
+    // Less than there are prompts, so that stages can be stopped between two batches.
+    const batch = ['--batch', '2'];
+    base = ['loop', '--model', place.model, ...files, ...QUICK, ...SHORT, ...batch];
     const { json } = await place.run(base, 'whole');
     assert.equal(json.rounds.length, 2);
     assert.equal(json.rounds[0].train.step, 8);
@@ -57,6 +59,8 @@ describe('cli/loop, train, export', function () {
       records(at('whole', `round-${round}`, 'generate', 'output.jsonl')).map(({ seed }) => seed),
     );
     assert.deepEqual(seeds[0], seeds[1]);
+    const run = fs.readFileSync(at('whole', 'round-2', 'generate', 'run.json'), 'utf8');
+    assert.equal(JSON.parse(run).settings.batch, 2);
     for (const name of ['loss.svg', 'loss.png', 'metrics.jsonl', 'trained.json']) {
       assert.ok(fs.existsSync(at('whole', 'round-1', 'train', name)), name);
     }

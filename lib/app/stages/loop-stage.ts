@@ -25,6 +25,8 @@ export interface LoopOptions extends ModelOptions {
   overrides?: Readonly<Record<string, unknown>>;
   inference: InferenceInput;
   scoring: ScoreSettings;
+  /** Pictures that are drawn, and judged, at once; default: as many as the stages choose. */
+  batch?: number;
   /** Which weights go on to the next round. */
   weights: 'raw' | 'ema';
   exportDtype: ExportDtype;
@@ -129,6 +131,7 @@ async function oneRound(options: LoopOptions, round: number, model: string): Pro
     out: place('score'),
     only_inputs: true,
     seed: options.seed,
+    batch: options.batch,
     settings: options.scoring,
     force: options.force,
     signal,
