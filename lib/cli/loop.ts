@@ -95,13 +95,22 @@ export function addLoop(program: Command): void {
 export function loopProgress(context: CommandContext) {
   let items = itemProgress(context, '');
   let steps: Progress | null = null;
+  let measured: Progress | null = null;
   const stop = (): void => {
     items.stop();
     steps?.stop();
     steps = null;
+    measured?.stop();
+    measured = null;
   };
   return {
     stop,
+    /** One bar for what is drawn beside the loop, to be measured. */
+    onMeasure(done: number, total: number): void {
+      if (measured === null) stop();
+      measured ??= startProgress('measuring', { stream: context.stream, unit: 'steps' });
+      measured.update(done, total);
+    },
     hooks: {
       onStage(round: number, stage: string): void {
         stop();

@@ -16,7 +16,10 @@ import { CheckpointError, ConfigError } from '../../util/errors.js';
 
 /** Which model is used, and how. */
 export interface ModelOptions {
-  /** A model directory in the BAGEL layout, or `tiny` for the embedded untrained model. */
+  /**
+   * A model directory in the BAGEL layout, `shapes` for the model of the Shapes world that comes with the
+   * package, or `tiny` for an untrained one.
+   */
   model: string;
   /** `cpu`, `cuda`, `cuda:1`. Default: `cuda` where there is one. */
   device?: string;
@@ -26,16 +29,22 @@ export interface ModelOptions {
   threads?: number;
 }
 
-/** Name by which the embedded model is asked for. */
+/** Name by which the embedded untrained model is asked for. */
 export const TINY_MODEL = 'tiny';
+/** Name by which the trained model of the Shapes world is asked for. */
+export const SHAPES_MODEL = 'shapes';
 
 /** Folder of the embedded model's tokenizer. */
 export function tinyTokenizerDir(): string {
   return path.join(packageRoot(), 'assets', 'tiny');
 }
 
-/** The directory of a model; `tiny` is created in the cache at its first use. */
+/**
+ * The directory of a model. `shapes` comes with the package; `tiny` is created in the cache at its first
+ * use.
+ */
 export function resolveModelDir(model: string): string {
+  if (model === SHAPES_MODEL) return path.join(packageRoot(), 'assets', 'shapes');
   if (model !== TINY_MODEL) return model;
   const dir = path.join(cacheRoot(), 'models', `tiny-v${TINY_VERSION}`);
   createTinyModel(dir, tinyTokenizerDir());

@@ -78,8 +78,8 @@ export async function assessShapes(
     return {
       generation: { seen: seen.exact, heldOut: heldOut.exact },
       understanding: {
-        rendered: await ask('rendered', rendered(seed, pictures, false)),
-        heldOut: await ask('held-out', rendered(seed, pictures, true)),
+        rendered: await ask('rendered', renderedPictures(seed, pictures, false)),
+        heldOut: await ask('held-out', renderedPictures(seed, pictures, true)),
         own: await ask('own', own),
       },
     };
@@ -89,7 +89,7 @@ export async function assessShapes(
 }
 
 /** Rendered pictures, every second one of no prompt in particular; held-out ones are all of prompts. */
-function rendered(seed: number, count: number, heldOut: boolean): KnownPicture[] {
+export function renderedPictures(seed: number, count: number, heldOut: boolean): KnownPicture[] {
   const random = seededRandom(seed, 'pictures', heldOut ? 'held out' : 'seen');
   return Array.from({ length: count }, (_, i) => {
     const prompt = drawPrompt(random, { heldOut });

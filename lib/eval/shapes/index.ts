@@ -2,6 +2,7 @@ export {
   type AssessOptions,
   assessShapes,
   probePrompts,
+  renderedPictures,
   type ShapesAssessment,
 } from './assess.js';
 export type { PatchCoder } from './distortions.js';

@@ -1,0 +1,190 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { openModel } from '../../../lib/app/stages/model-session.js';
+import { type TrainReport, trainStage } from '../../../lib/app/stages/train-stage.js';
+import {
+  drawPictures,
+  type Exactness,
+  exactness,
+  measureUnderstanding,
+  Oracle,
+  probePrompts,
+  renderedPictures,
+  understandingShare,
+} from '../../../lib/eval/shapes/index.js';
+import { packageRoot } from '../../../lib/native/paths.js';
+import { BagelJudgeModel } from '../../../lib/reward/bagel-judge-model.js';
+import { TokenVocabulary } from '../../../lib/reward/token-vocabulary.js';
+import { verifyCheckpoint } from '../../../lib/train/checkpoint.js';
+import { readMetrics } from '../../../lib/train/metrics.js';
+import { loadModelFrom } from '../../../lib/train/resume.js';
+import { readJsonFile, writeJsonFile, writeJsonl } from '../../../lib/util/jsonl.js';
+import { seededRandom } from '../../../lib/util/seeded-random.js';
+import type { Arm } from './arms.js';
+import type { Pool } from './pool.js';
+
+/** How much is trained and measured. */
+export interface CurveSettings {
+  /** Optimiser steps after which the model is measured; the last ends the run. */
+  marks: readonly number[];
+  /** Prompts of each set. */
+  prompts: number;
+  /** Pictures the model is asked about at the end. */
+  pictures: number;
+  lr: number;
+}
+
+/** The model at one moment. */
+export interface CurvePoint {
+  step: number;
+  /** Share of exact pictures. */
+  seen: number;
+  heldOut: number;
+}
+
+/** The course of an arm with one seed. */
+export interface Curve {
+  arm: string;
+  seed: number;
+  records: number;
+  points: CurvePoint[];
+  /** Right answers about rendered pictures at the end. */
+  understanding: number;
+  /** Mean share of tokens with a negative weight. */
+  negative: number;
+  /** Wall time of training. */
+  seconds: number;
+}
+
+/** Prompts and pictures to measure with are the same for all arms and seeds. */
+const PROBE = 77;
+
+/** Measures the base model, the point 0 of every curve. */
+export async function measureBase(
+  model: string,
+  settings: CurveSettings,
+  file: string,
+): Promise<Curve> {
+  if (fs.existsSync(file)) return readJsonFile(file) as Curve;
+  const { point, understanding } = await measure(model, null, 0, settings, true);
+  const base = { arm: 'base', seed: 0, records: 0, negative: 0, seconds: 0 };
+  const curve: Curve = { ...base, points: [point], understanding: understanding as number };
+  writeJsonFile(file, curve);
+  return curve;
+}
+
+/**
+ * Trains an arm and measures it at every mark. What is done is kept in `<folder>/curve.json`, and an
+ * interrupted run goes on from its last checkpoint.
+ */
+export async function runArm(
+  arm: Arm,
+  pool: Pool,
+  options: CurveSettings & {
+    model: string;
+    seed: number;
+    folder: string;
+    signal?: AbortSignal;
+    onStep?: (step: number, total: number) => void;
+  },
+): Promise<Curve> {
+  const { folder, seed, model, marks, signal } = options;
+  const file = path.join(folder, 'curve.json');
+  if (fs.existsSync(file)) return readJsonFile(file) as Curve;
+  const records = arm.records(pool.records, seededRandom(seed, 'arm', arm.name));
+  const rewards = path.join(folder, 'rewards.jsonl');
+  writeJsonl(rewards, records);
+  const report = await trainStage({
+    recipe: path.join(packageRoot(), 'assets', 'recipes', 'shapes-demo.yaml'),
+    model,
+    rewards,
+    images: pool.images,
+    overrides: {
+      ...arm.recipe,
+      device: 'cpu',
+      lr: options.lr,
+      total_steps: marks[marks.length - 1],
+      save_every: marks.reduce(greatestCommonDivisor),
+      keep_last: 0,
+      global_seed: seed,
+      data_seed: seed,
+      results_dir: path.join(folder, 'train'),
+    },
+    signal,
+    onStep: ({ step }, total) => options.onStep?.(step + 1, total),
+  });
+  signal?.throwIfAborted();
+  const points: CurvePoint[] = [];
+  let understanding = Number.NaN;
+  for (const step of marks) {
+    const last = step === marks[marks.length - 1];
+    const checkpoint = checkpointAt(report, step);
+    const measured = await measure(model, checkpoint, step, options, last);
+    points.push(measured.point);
+    if (measured.understanding !== null) understanding = measured.understanding;
+    signal?.throwIfAborted();
+  }
+  const metrics = readMetrics(report.metrics);
+  const negative =
+    metrics.reduce((sum, m) => sum + m.negative_token_fraction, 0) / Math.max(1, metrics.length);
+  const seconds = metrics.reduce((sum, m) => sum + m.tokens / m.tokens_per_second, 0);
+  const curve = {
+    arm: arm.name,
+    seed,
+    records: records.length,
+    points,
+    understanding,
+    negative,
+    seconds,
+  };
+  writeJsonFile(file, curve);
+  fs.rmSync(path.dirname(report.checkpoint as string), { recursive: true, force: true });
+  return curve;
+}
+
+function checkpointAt(report: TrainReport, step: number): string {
+  return path.join(path.dirname(report.checkpoint as string), String(step).padStart(7, '0'));
+}
+
+function greatestCommonDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestCommonDivisor(b, a % b);
+}
+
+/** Measures the model with the weights of a checkpoint, or as it is. */
+async function measure(
+  model: string,
+  checkpoint: string | null,
+  step: number,
+  { prompts: count, pictures }: CurveSettings,
+  asking: boolean,
+): Promise<{ point: CurvePoint; understanding: number | null }> {
+  const session = openModel({ model, device: 'cpu' });
+  const oracle = new Oracle();
+  try {
+    const { parts } = session;
+    if (checkpoint !== null) {
+      const whole = await verifyCheckpoint(checkpoint);
+      const trained = [...parts.model.namedParameters()].filter(
+        ([key]) => !/^(vit_model|connector|vit_pos_embed)\./.test(key),
+      );
+      loadModelFrom(new Map(trained), whole, false);
+    }
+    const share = ({ exact, total }: Exactness) => exact / total;
+    const draw = async (heldOut: boolean) => {
+      const prompts = probePrompts(PROBE, count, heldOut);
+      return share(exactness(oracle, prompts, await drawPictures(parts, prompts, { seed: PROBE })));
+    };
+    const point = { step, seen: await draw(false), heldOut: await draw(true) };
+    if (!asking) return { point, understanding: null };
+    const judge = new BagelJudgeModel(parts, new TokenVocabulary(session.tokenizer.tokenBytes()));
+    const score = await measureUnderstanding(
+      judge,
+      renderedPictures(PROBE, pictures, false),
+      seededRandom(PROBE, 'requests'),
+    );
+    return { point, understanding: understandingShare(score) };
+  } finally {
+    oracle.dispose();
+    session.dispose();
+  }
+}

@@ -1,0 +1,101 @@
+import path from 'node:path';
+import { exportStage } from '../../../lib/app/stages/export-stage.js';
+import { trainStage } from '../../../lib/app/stages/train-stage.js';
+import { packageRoot } from '../../../lib/native/paths.js';
+import { writeJsonl } from '../../../lib/util/jsonl.js';
+import { seededRandom } from '../../../lib/util/seeded-random.js';
+import type { Arm } from './arms.js';
+import { type CurveSettings, measureBase } from './curve.js';
+import { makePool } from './pool.js';
+import { type Estimate, estimate } from './statistics.js';
+
+/** Who judges the pictures of later rounds. */
+export const JUDGES = ['frozen', 'current'] as const;
+export type JudgeChoice = (typeof JUDGES)[number];
+
+/** Exact pictures before the first and after every round. */
+export interface Rounds {
+  judge: JudgeChoice;
+  points: Array<{ seen: Estimate; heldOut: Estimate }>;
+}
+
+export interface RoundOptions extends CurveSettings {
+  model: string;
+  judge: JudgeChoice;
+  folder: string;
+  seed: number;
+  rounds: number;
+  poolPictures: number;
+  signal?: AbortSignal;
+  onNote?: (note: string) => void;
+}
+
+/** Draws, judges and trains several times over; each round starts from the model of the one before. */
+export async function runRounds(
+  arm: Arm,
+  options: RoundOptions,
+): Promise<Array<{ seen: number; heldOut: number }>> {
+  const { folder, seed, signal, marks } = options;
+  let { model } = options;
+  const points: Array<{ seen: number; heldOut: number }> = [];
+  for (let round = 1; round <= options.rounds; round++) {
+    options.onNote?.(`${options.judge} judge, seed ${seed}, round ${round}`);
+    const place = path.join(folder, `round-${round}`);
+    const pool = await makePool({
+      out: path.join(place, 'pool'),
+      model,
+      judge: options.judge === 'frozen' ? options.model : model,
+      // Fresh prompts and noise in every round.
+      seed: seed + 100 * round,
+      pictures: options.poolPictures,
+      signal,
+    });
+    const rewards = path.join(place, 'rewards.jsonl');
+    writeJsonl(rewards, arm.records(pool.records, seededRandom(seed, 'round', round)));
+    const report = await trainStage({
+      recipe: path.join(packageRoot(), 'assets', 'recipes', 'shapes-demo.yaml'),
+      model,
+      rewards,
+      images: pool.images,
+      overrides: {
+        ...arm.recipe,
+        device: 'cpu',
+        lr: options.lr,
+        total_steps: marks[0],
+        save_every: marks[0],
+        global_seed: seed,
+        data_seed: seed,
+        results_dir: path.join(place, 'train'),
+      },
+      signal,
+    });
+    signal?.throwIfAborted();
+    const exported = await exportStage({
+      checkpoint: report.checkpoint as string,
+      model,
+      out: path.join(place, 'export'),
+      weights: 'raw',
+      dtype: 'float32',
+      overwrite: true,
+      signal,
+    });
+    model = exported.output;
+    const measured = await measureBase(model, options, path.join(place, 'figures.json'));
+    points.push(measured.points[0]);
+  }
+  return points;
+}
+
+/** Joins the seeds' rounds, with the base model's figures in front. */
+export function joinRounds(
+  judge: JudgeChoice,
+  before: { seen: number; heldOut: number },
+  seeds: ReadonlyArray<ReadonlyArray<{ seen: number; heldOut: number }>>,
+): Rounds {
+  const points = (seeds[0] ?? []).map((_, i) => ({
+    seen: estimate(seeds.map((rounds) => rounds[i].seen)),
+    heldOut: estimate(seeds.map((rounds) => rounds[i].heldOut)),
+  }));
+  const first = { seen: estimate([before.seen]), heldOut: estimate([before.heldOut]) };
+  return { judge, points: [first, ...points] };
+}
