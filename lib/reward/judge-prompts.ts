@@ -126,7 +126,9 @@ export function judgeWords(wording?: JudgeWording): JudgeWords {
     regions: (request, regions, { width, height }, style) => {
       const lines = regions.map(({ box }, i) => {
         const [x0, y0, x1, y1] = corners(box, { width, height }, style);
-        return fillTemplate(wording.region, { id: i + 1, x0, y0, x1, y1, width, height });
+        const centre = { cx: (x0 + x1) >> 1, cy: (y0 + y1) >> 1, w: x1 - x0, h: y1 - y0 };
+        const values = { id: i + 1, x0, y0, x1, y1, ...centre, width, height };
+        return fillTemplate(wording.region, values);
       });
       const values = { request: line(request), regions: lines.join('\n'), width, height };
       return fillTemplate(wording.regions, values);

@@ -48,12 +48,12 @@ describe('judge wording', () => {
     const prompt = '  a red circle and\n a blue square ';
     const raw = await judge.score(image, { imageFile: 'x.png', prompt, regions });
     assert.equal(raw.status, 'ok');
-    assert.equal(raw.prompt_version, 'shapes-judge-1');
+    assert.equal(raw.prompt_version, 'shapes-judge-2');
     assert.deepEqual(heard.system, ['']);
     assert.deepEqual(
       heard.asked.map((q) => q.question),
       [
-        'request: a red circle and a blue square\n1: 2 3 14 15\n2: 18 2 30 14\nregions?',
+        'request: a red circle and a blue square\n1: 8 9 12 12\n2: 24 8 12 12\nregions?',
         'request: a red circle and a blue square\nlayout?',
       ],
     );
@@ -75,7 +75,7 @@ describe('judge wording', () => {
       coordinates: 'normalized' as const,
     };
     await new Judge(model, options).score(image, { imageFile: '', prompt: 'x', regions });
-    assert.match(heard.asked[0].question, /^1: 63 94 438 469$/m);
+    assert.match(heard.asked[0].question, /^1: 250 281 375 375$/m);
     assert.equal(heard.asked[0].grammar.parts[0].kind, 'until');
   });
 

@@ -33,6 +33,8 @@ export interface ShapesPretrainOptions {
    * never touched: this is the gap that self-reward can close.
    */
   misreadShare: number;
+  /** Records before this one are all read rightly: first draw, then err. */
+  misreadFrom: number;
   /** The model's latent code: pictures to look at also pass through it, as drawn ones have. */
   code: PatchCoder;
 }
@@ -58,10 +60,12 @@ export class ShapesPretrainSet implements SampleSet {
   readonly #options: ShapesPretrainOptions;
 
   constructor(options: ShapesPretrainOptions) {
-    const { size, seed, generationShare, misreadShare } = options;
+    const { size, seed, generationShare, misreadShare, misreadFrom } = options;
     this.size = size;
     this.#options = options;
-    this.fingerprint = sha256(JSON.stringify({ size, seed, generationShare, misreadShare }));
+    this.fingerprint = sha256(
+      JSON.stringify({ size, seed, generationShare, misreadShare, misreadFrom }),
+    );
   }
 
   /** Records are independent draws: their own order is as random as any. */
@@ -78,7 +82,7 @@ export class ShapesPretrainSet implements SampleSet {
     const random = seededRandom(this.#options.seed, 'shapes', index);
     const sample =
       random.uniform() < this.#options.generationShare
-        ? this.#drawing(random)
+        ? this.#drawing(random, index)
         : this.#looking(random);
     return {
       ...sample,
@@ -104,10 +108,12 @@ export class ShapesPretrainSet implements SampleSet {
     return new DataError('ERR_NO_DATA', 'the set of Shapes records is empty');
   }
 
-  #drawing(random: Random): Omit<NamedSample, 'id'> {
+  #drawing(random: Random, index: number): Omit<NamedSample, 'id'> {
     const prompt = drawPrompt(random);
     const scene = sceneFor(prompt, random);
-    const other = random.uniform() < this.#options.misreadShare ? misread(prompt) : null;
+    const { misreadShare, misreadFrom } = this.#options;
+    const errs = random.uniform() < misreadShare && index >= misreadFrom;
+    const other = errs ? misread(prompt) : null;
     const ids = this.#options.tokenizer.encode((other ?? prompt).text);
     return {
       sequencePlan: [conditionText(), targetImage()],

@@ -22,12 +22,18 @@ export interface ShapesPretrainPlan {
   seed: number;
   /** Share of the records that teach drawing. */
   generationShare: number;
-  /** Share of drawing records with a misread caption. */
+  /** Share of drawing records with a misread caption, and the first record that may have one. */
   misreadShare: number;
+  misreadFrom: number;
 }
 
 /** The plan of the model that is shipped. */
-export const SHAPES_PLAN = { seed: 0, generationShare: 0.5, misreadShare: 0.3 } as const;
+export const SHAPES_PLAN = {
+  seed: 0,
+  generationShare: 0.5,
+  misreadShare: 0.35,
+  misreadFrom: 350_000,
+} as const;
 
 /** Records of an epoch; more than a run needs, so that none comes twice. */
 const RECORDS = 2 ** 21;
@@ -60,7 +66,7 @@ export async function pretrainShapes(
   plan: ShapesPretrainPlan,
   hooks: TrainerHooks = {},
 ): Promise<PretrainedShapes> {
-  const { seed, generationShare, misreadShare } = plan;
+  const { seed, generationShare, misreadShare, misreadFrom } = plan;
   const tokenizer = loadTokenizer(plan.tokenizerDir);
   const { bagel, vae } = shapesModel(seed, shapesCode(seed));
   const dataset = new ShapesPretrainSet({
@@ -69,6 +75,7 @@ export async function pretrainShapes(
     seed,
     generationShare,
     misreadShare,
+    misreadFrom,
     code: vae,
   });
   const trainer = new Trainer(

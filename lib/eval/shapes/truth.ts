@@ -134,9 +134,11 @@ export function captionTruth(objects: readonly ShapeObject[]): string {
 /** Asks for a description of the picture; {@link captionTruth} is the answer. */
 export const CAPTION_QUESTION = 'what is in the picture?';
 
-/** Asks for name and score of regions, which are numbered from 1. */
+/** Asks for name and score of regions, which are numbered from 1 and given by centre and sides. */
 export function regionsQuestion(request: string, boxes: readonly PixelBox[]): string {
-  const lines = boxes.map((box, i) => `${i + 1}: ${box.join(' ')}`);
+  const lines = boxes.map(([x0, y0, x1, y1], i) =>
+    [`${i + 1}:`, (x0 + x1) >> 1, (y0 + y1) >> 1, x1 - x0, y1 - y0].join(' '),
+  );
   return [`request: ${request}`, ...lines, 'regions?'].join('\n');
 }
 

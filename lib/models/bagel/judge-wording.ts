@@ -38,8 +38,11 @@ export const judgeWordingSchema = z.strictObject({
   system: template({ allowed: [], needed: [] }),
   /** The question about all regions; `{regions}` are their lines. */
   regions: template({ allowed: [...REQUEST.allowed, 'regions'], needed: ['request', 'regions'] }),
-  /** The line of one region: its number from 1 and the corners of its box. */
-  region: template({ allowed: ['id', 'x0', 'y0', 'x1', 'y1', ...SIZE], needed: ['id'] }),
+  /** The line of one region: its number from 1 and its box, by corners or by centre and sides. */
+  region: template({
+    allowed: ['id', 'x0', 'y0', 'x1', 'y1', 'cx', 'cy', 'w', 'h', ...SIZE],
+    needed: ['id'],
+  }),
   /** The question about the layout. */
   layout: template(REQUEST),
   /** How boxes are written: in pixels of the picture, or in thousandths of its sides. */

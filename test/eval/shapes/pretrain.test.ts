@@ -127,6 +127,7 @@ describe('shapes pretraining', function () {
       seed: 0,
       generationShare: 0.7,
       misreadShare: 0,
+      misreadFrom: 0,
       code,
       ...options,
     });

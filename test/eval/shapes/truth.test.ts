@@ -162,7 +162,7 @@ describe("judge's questions and answers", () => {
         [2, 3, 14, 15],
         [18, 2, 30, 14],
       ]),
-      'request: a red circle and a blue square\n1: 2 3 14 15\n2: 18 2 30 14\nregions?',
+      'request: a red circle and a blue square\n1: 8 9 12 12\n2: 24 8 12 12\nregions?',
     );
     assert.equal(layoutQuestion(request), 'request: a red circle and a blue square\nlayout?');
     assert.equal(CAPTION_QUESTION, 'what is in the picture?');

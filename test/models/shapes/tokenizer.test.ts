@@ -48,7 +48,7 @@ describe('shapes tokenizer', () => {
 
   it('gives back any text', () => {
     const texts = [
-      'request: a red circle and a blue square\n1: 2 3 14 15\n2: 18 2 30 14\nregions?',
+      'request: a red circle and a blue square\n1: 8 9 12 12\n2: 24 8 12 12\nregions?',
       'a solid red circle, a striped blue square',
       'Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich. 漢字 🙂\t"x\\y"\r\n  ',
       ' 1 22 333 4444 -1 -0.5 10.5 0.30 {"a":"b"}]}"}},{"id": <|im_end|> <|vision_start|>',
