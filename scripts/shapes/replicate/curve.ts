@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { openModel } from '../../../lib/app/stages/model-session.js';
-import { type TrainReport, trainStage } from '../../../lib/app/stages/train-stage.js';
+import type { TrainReport } from '../../../lib/app/stages/train-stage.js';
 import {
   drawPictures,
   type Exactness,
@@ -12,16 +12,16 @@ import {
   renderedPictures,
   understandingShare,
 } from '../../../lib/eval/shapes/index.js';
-import { packageRoot } from '../../../lib/native/paths.js';
 import { BagelJudgeModel } from '../../../lib/reward/bagel-judge-model.js';
 import { TokenVocabulary } from '../../../lib/reward/token-vocabulary.js';
 import { verifyCheckpoint } from '../../../lib/train/checkpoint.js';
 import { readMetrics } from '../../../lib/train/metrics.js';
 import { loadModelFrom } from '../../../lib/train/resume.js';
-import { readJsonFile, writeJsonFile, writeJsonl } from '../../../lib/util/jsonl.js';
+import { readJsonFile, writeJsonFile } from '../../../lib/util/jsonl.js';
 import { seededRandom } from '../../../lib/util/seeded-random.js';
 import type { Arm } from './arms.js';
 import type { Pool } from './pool.js';
+import { trainArm } from './train-arm.js';
 
 /** How much is trained and measured. */
 export interface CurveSettings {
@@ -91,29 +91,11 @@ export async function runArm(
   const { folder, seed, model, marks, signal } = options;
   const file = path.join(folder, 'curve.json');
   if (fs.existsSync(file)) return readJsonFile(file) as Curve;
-  const records = arm.records(pool.records, seededRandom(seed, 'arm', arm.name));
-  const rewards = path.join(folder, 'rewards.jsonl');
-  writeJsonl(rewards, records);
-  const report = await trainStage({
-    recipe: path.join(packageRoot(), 'assets', 'recipes', 'shapes-demo.yaml'),
-    model,
-    rewards,
-    images: pool.images,
-    overrides: {
-      ...arm.recipe,
-      device: 'cpu',
-      lr: options.lr,
-      total_steps: marks[marks.length - 1],
-      save_every: marks.reduce(greatestCommonDivisor),
-      keep_last: 0,
-      global_seed: seed,
-      data_seed: seed,
-      results_dir: path.join(folder, 'train'),
-    },
-    signal,
-    onStep: ({ step }, total) => options.onStep?.(step + 1, total),
+  const report = await trainArm(arm, pool, {
+    ...options,
+    steps: marks[marks.length - 1],
+    saveEvery: marks.reduce(greatestCommonDivisor),
   });
-  signal?.throwIfAborted();
   const points: CurvePoint[] = [];
   let understanding = Number.NaN;
   for (const step of marks) {
@@ -131,7 +113,7 @@ export async function runArm(
   const curve = {
     arm: arm.name,
     seed,
-    records: records.length,
+    records: report.data.usable,
     points,
     understanding,
     negative,

@@ -1,13 +1,10 @@
 import path from 'node:path';
 import { exportStage } from '../../../lib/app/stages/export-stage.js';
-import { trainStage } from '../../../lib/app/stages/train-stage.js';
-import { packageRoot } from '../../../lib/native/paths.js';
-import { writeJsonl } from '../../../lib/util/jsonl.js';
-import { seededRandom } from '../../../lib/util/seeded-random.js';
 import type { Arm } from './arms.js';
 import { type CurveSettings, measureBase } from './curve.js';
 import { makePool } from './pool.js';
 import { type Estimate, estimate } from './statistics.js';
+import { trainArm } from './train-arm.js';
 
 /** Who judges the pictures of later rounds. */
 export const JUDGES = ['frozen', 'current'] as const;
@@ -50,26 +47,14 @@ export async function runRounds(
       pictures: options.poolPictures,
       signal,
     });
-    const rewards = path.join(place, 'rewards.jsonl');
-    writeJsonl(rewards, arm.records(pool.records, seededRandom(seed, 'round', round)));
-    const report = await trainStage({
-      recipe: path.join(packageRoot(), 'assets', 'recipes', 'shapes-demo.yaml'),
+    const steps = marks[0];
+    const report = await trainArm(arm, pool, {
+      ...options,
       model,
-      rewards,
-      images: pool.images,
-      overrides: {
-        ...arm.recipe,
-        device: 'cpu',
-        lr: options.lr,
-        total_steps: marks[0],
-        save_every: marks[0],
-        global_seed: seed,
-        data_seed: seed,
-        results_dir: path.join(place, 'train'),
-      },
-      signal,
+      folder: place,
+      steps,
+      saveEvery: steps,
     });
-    signal?.throwIfAborted();
     const exported = await exportStage({
       checkpoint: report.checkpoint as string,
       model,

@@ -5,29 +5,16 @@ import {
   exactness,
   isExact,
   Oracle,
-  parsePrompt,
   randomScene,
   renderScene,
   type Scene,
   type ShapeObject,
-  type ShapesPrompt,
   sceneFor,
   swapped,
 } from '../../../lib/eval/shapes/index.js';
 import { DataError, ImageError } from '../../../lib/util/errors.js';
 import { type Random, seededRandom } from '../../../lib/util/seeded-random.js';
-
-function promptOf(text: string): ShapesPrompt {
-  const prompt = parsePrompt(text);
-  assert.ok(prompt !== null, text);
-  return prompt;
-}
-
-/** "striped red circle" in a cell. */
-function at(cell: number, name: string): ShapeObject {
-  const [texture, colour, shape] = name.split(' ');
-  return { texture, colour, shape, cell, dx: 0, dy: 0 } as ShapeObject;
-}
+import { at, promptOf } from '../../support/shapes.js';
 
 /** The picture with Gaussian noise on every value, in units of 0..1. */
 function noisy(image: RgbImage, sigma: number, random: Random): RgbImage {

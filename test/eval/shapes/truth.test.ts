@@ -6,12 +6,10 @@ import {
   layoutQuestion,
   layoutTruth,
   objectBox,
-  parsePrompt,
   regionsAnswer,
   regionsQuestion,
   regionTruth,
   type ShapeObject,
-  type ShapesPrompt,
 } from '../../../lib/eval/shapes/index.js';
 import {
   layoutGrammar,
@@ -19,18 +17,7 @@ import {
   parseRegionAnswer,
   regionGrammar,
 } from '../../../lib/reward/score-grammar.js';
-
-function promptOf(text: string): ShapesPrompt {
-  const prompt = parsePrompt(text);
-  assert.ok(prompt !== null, text);
-  return prompt;
-}
-
-/** "striped red circle" in a cell. */
-function at(cell: number, name: string): ShapeObject {
-  const [texture, colour, shape] = name.split(' ');
-  return { texture, colour, shape, cell, dx: 0, dy: 0 } as ShapeObject;
-}
+import { at, promptOf } from '../../support/shapes.js';
 
 /** Objects in cells 0, 1, 2 and so on. */
 function row(...names: string[]): ShapeObject[] {
