@@ -2,8 +2,11 @@
 //
 // A plan is a list of calls. Call i lets query rows [q_starts[i], q_ends[i]) see key rows [k_starts[i], k_ends[i]), all
 // of them or, when causal[i], aligned bottom-right: row j of nq sees keys up to nk - nq + j. Calls with the same query
-// range follow one another and together form one softmax: their results are merged by log-sum-exp. Query rows without a
-// call (padding) get zeros. Grouped-query attention never expands keys and values.
+// range follow one another and together form one softmax. Query rows without a call (padding) get zeros. Grouped-query
+// attention never expands keys and values.
+//
+// kernel: 'short' (CPU, 16 and 32 bits) takes the whole plan in one pass; 'flash' (CPU) is LibTorch's, call by call,
+// with results merged by log-sum-exp; 'math' runs anywhere, the same way; 'auto' chooses by device and key ranges.
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -12,77 +15,37 @@
 #include <limits>
 #include <vector>
 
+#include "attention_plan.h"
 #include "errors.h"
+#include "kernels/cpu/short_attention.h"
 
 namespace srum {
 namespace {
 
 using at::Tensor;
+using cpu::AttentionGroup;
+using cpu::KeyRange;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// One rectangle or one square causal triangle of the attention matrix.
-struct Part {
-  int64_t qBegin, qEnd, kBegin, kEnd;
-  bool causal;
-};
-
-// Parts that share their query rows.
-struct Group {
-  int64_t qBegin, qEnd;
-  std::vector<Part> parts;
-};
-
-[[noreturn]] void badPlan(const std::string& message) { throw CallError("ERR_ARGUMENT", "plan: " + message); }
-
-std::vector<Group> groupsOf(at::IntArrayRef qStarts, at::IntArrayRef qEnds, at::IntArrayRef kStarts,
-                            at::IntArrayRef kEnds, const std::vector<bool>& causal, int64_t qRows, int64_t kRows) {
-  const size_t count = qStarts.size();
-  if (qEnds.size() != count || kStarts.size() != count || kEnds.size() != count || causal.size() != count)
-    badPlan("the lists differ in length");
-  std::vector<Group> groups;
-  std::vector<bool> covered(static_cast<size_t>(qRows), false);
-  for (size_t i = 0; i < count; ++i) {
-    const int64_t nq = qEnds[i] - qStarts[i], nk = kEnds[i] - kStarts[i];
-    if (qStarts[i] < 0 || nq < 0 || qEnds[i] > qRows)
-      badPlan("query range outside the " + std::to_string(qRows) + " rows");
-    if (kStarts[i] < 0 || nk < 0 || kEnds[i] > kRows)
-      badPlan("key range outside the " + std::to_string(kRows) + " rows");
-    if (nq == 0 || nk == 0) continue;
-    if (causal[i] && nk < nq) badPlan("a causal call needs at least as many keys as queries");
-    if (groups.empty() || groups.back().qBegin != qStarts[i] || groups.back().qEnd != qEnds[i]) {
-      for (int64_t row = qStarts[i]; row < qEnds[i]; ++row) {
-        if (covered[row]) badPlan("query ranges overlap without being equal and adjacent");
-        covered[row] = true;
-      }
-      groups.push_back({qStarts[i], qEnds[i], {}});
-    }
-    std::vector<Part>& parts = groups.back().parts;
-    if (!causal[i]) {
-      parts.push_back({qStarts[i], qEnds[i], kStarts[i], kEnds[i], false});
-      continue;
-    }
-    if (nk > nq) parts.push_back({qStarts[i], qEnds[i], kStarts[i], kEnds[i] - nq, false});
-    parts.push_back({qStarts[i], qEnds[i], kEnds[i] - nq, kEnds[i], true});
-  }
-  return groups;
-}
 
 // [T, H, d] rows -> [1, H, n, d]
 Tensor rows(const Tensor& t, int64_t begin, int64_t end) {
   return t.narrow(0, begin, end - begin).transpose(0, 1).unsqueeze(0);
 }
 
-enum class Kernel { Flash, Math };
+enum class Kernel { Flash, Math, Short };
 
-Kernel chooseKernel(const Tensor& q, c10::string_view name) {
+Kernel chooseKernel(const Tensor& q, const AttentionPlan& plan, c10::string_view name) {
   if (name == "math") return Kernel::Math;
-  if (name == "flash" || name == "auto") {
-    if (q.device().is_cpu()) return Kernel::Flash;
-    if (name == "auto") return Kernel::Math;
-    throw CallError("ERR_DEVICE", "kernel 'flash' runs on the CPU only");
+  if (name == "auto") {
+    if (!q.device().is_cpu()) return Kernel::Math;
+    return shortAttentionTakes(q) && shortAttentionPays(plan) ? Kernel::Short : Kernel::Flash;
   }
-  throw CallError("ERR_ARGUMENT", "unknown kernel '" + std::string(name) + "'");
+  if (name != "flash" && name != "short") throw CallError("ERR_ARGUMENT", "unknown kernel '" + std::string(name) + "'");
+  if (!q.device().is_cpu()) throw CallError("ERR_DEVICE", "kernel '" + std::string(name) + "' runs on the CPU only");
+  if (name == "flash") return Kernel::Flash;
+  if (!shortAttentionTakes(q)) throw CallError("ERR_DTYPE", "kernel 'short' takes float32, bfloat16 and float16");
+  return Kernel::Short;
 }
 
 // Score rows are made a block at a time, so that memory grows with the keys, not with queries times keys.
@@ -131,12 +94,8 @@ std::pair<Tensor, Tensor> partForward(Kernel kernel, const Tensor& q, const Tens
   return {at::cat(outs, 2), at::cat(lses, 2)};
 }
 
-struct PartGradients {
-  Tensor q, k, v;
-};
-
-PartGradients partBackward(Kernel kernel, const Tensor& gradient, const Tensor& q, const Tensor& k, const Tensor& v,
-                           const Tensor& out, const Tensor& lse, bool causal, double scale) {
+AttentionGradients partBackward(Kernel kernel, const Tensor& gradient, const Tensor& q, const Tensor& k,
+                                const Tensor& v, const Tensor& out, const Tensor& lse, bool causal, double scale) {
   if (kernel == Kernel::Flash) {
     auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(gradient, q, k, v, out, lse, 0.0,
                                                                                  causal, std::nullopt, scale);
@@ -180,16 +139,19 @@ void checkInputs(const Tensor& q, const Tensor& k, const Tensor& v) {
 }
 
 // -> out [Tq, H, d], log-sum-exp [H, Tq]
-std::pair<Tensor, Tensor> forwardAll(Kernel kernel, const std::vector<Group>& groups, const Tensor& q, const Tensor& k,
+std::pair<Tensor, Tensor> forwardAll(Kernel kernel, const AttentionPlan& plan, const Tensor& q, const Tensor& k,
                                      const Tensor& v, double scale) {
+  if (kernel == Kernel::Short) return shortAttention(plan, q, k, v, scale);
   Tensor out = at::zeros(q.sizes(), q.options());
   Tensor lse = at::full({q.size(1), q.size(0)}, -std::numeric_limits<double>::infinity(),
                         q.options().dtype(accumulationType(q)));
-  for (const Group& group : groups) {
+  for (const AttentionGroup& group : plan.groups) {
+    const Tensor query = rows(q, group.qBegin, group.qEnd);
     Tensor merged, mergedLse;
-    for (const Part& part : group.parts) {
-      auto [partOut, partLse] = partForward(kernel, rows(q, part.qBegin, part.qEnd), rows(k, part.kBegin, part.kEnd),
-                                            rows(v, part.kBegin, part.kEnd), part.causal, scale);
+    for (int64_t i = 0; i < group.rangeCount; ++i) {
+      const KeyRange& range = group.ranges[i];
+      auto [partOut, partLse] = partForward(kernel, query, rows(k, range.begin, range.end),
+                                            rows(v, range.begin, range.end), range.causal, scale);
       if (!merged.defined()) {
         merged = partOut;
         mergedLse = partLse;
@@ -207,82 +169,70 @@ std::pair<Tensor, Tensor> forwardAll(Kernel kernel, const std::vector<Group>& gr
   return {out, lse};
 }
 
+AttentionGradients backwardAll(Kernel kernel, const AttentionPlan& plan, const Tensor& gradient, const Tensor& q,
+                               const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, double scale) {
+  if (kernel == Kernel::Short) return shortAttentionBackward(plan, gradient, q, k, v, out, lse, scale);
+  // Several parts add into one row: in 16 bits each addition would round.
+  const auto sum = [&](const Tensor& t) { return at::zeros(t.sizes(), t.options().dtype(accumulationType(t))); };
+  Tensor dq = sum(q), dk = sum(k), dv = sum(v);
+  for (const AttentionGroup& group : plan.groups) {
+    // The merged output and log-sum-exp make every part's weights those of the one softmax over all parts.
+    const Tensor partGradient = rows(gradient, group.qBegin, group.qEnd), partOut = rows(out, group.qBegin, group.qEnd),
+                 query = rows(q, group.qBegin, group.qEnd);
+    const Tensor partLse = lse.narrow(1, group.qBegin, group.qEnd - group.qBegin).unsqueeze(0);
+    for (int64_t i = 0; i < group.rangeCount; ++i) {
+      const KeyRange& range = group.ranges[i];
+      const AttentionGradients grads =
+          partBackward(kernel, partGradient, query, rows(k, range.begin, range.end), rows(v, range.begin, range.end),
+                       partOut, partLse, range.causal, scale);
+      rows(dq, group.qBegin, group.qEnd).add_(grads.q);
+      rows(dk, range.begin, range.end).add_(grads.k);
+      rows(dv, range.begin, range.end).add_(grads.v);
+    }
+  }
+  return {dq.to(q.scalar_type()), dk.to(k.scalar_type()), dv.to(v.scalar_type())};
+}
+
+using PlanPointer = c10::intrusive_ptr<AttentionPlan>;
+
 struct PackedAttention : torch::autograd::Function<PackedAttention> {
   static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& k, const Tensor& v,
-                        const std::vector<int64_t>& qStarts, const std::vector<int64_t>& qEnds,
-                        const std::vector<int64_t>& kStarts, const std::vector<int64_t>& kEnds,
-                        const std::vector<bool>& causal, double scale, const std::string& kernelName) {
+                        const PlanPointer& plan, double scale, Kernel kernel) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    const Kernel kernel = chooseKernel(q, kernelName);
-    auto [out, lse] =
-        forwardAll(kernel, groupsOf(qStarts, qEnds, kStarts, kEnds, causal, q.size(0), k.size(0)), q, k, v, scale);
+    auto [out, lse] = forwardAll(kernel, *plan, q, k, v, scale);
     ctx->save_for_backward({q, k, v, out, lse});
-    ctx->saved_data["q_starts"] = qStarts;
-    ctx->saved_data["q_ends"] = qEnds;
-    ctx->saved_data["k_starts"] = kStarts;
-    ctx->saved_data["k_ends"] = kEnds;
-    auto flags = c10::List<bool>();
-    for (const bool flag : causal) flags.push_back(flag);
-    ctx->saved_data["causal"] = flags;
+    ctx->saved_data["plan"] = c10::IValue::make_capsule(plan);
     ctx->saved_data["scale"] = scale;
-    ctx->saved_data["math"] = kernel == Kernel::Math;
+    ctx->saved_data["kernel"] = static_cast<int64_t>(kernel);
     return out;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     at::AutoDispatchBelowADInplaceOrView guard;
     const variable_list saved = ctx->get_saved_variables();
-    const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3], &lse = saved[4];
-    const auto list = [&](const char* key) { return ctx->saved_data[key].toIntVector(); };
-    std::vector<bool> causal;
-    for (const bool flag : ctx->saved_data["causal"].toBoolList()) causal.push_back(flag);
-    const double scale = ctx->saved_data["scale"].toDouble();
-    const Kernel kernel = ctx->saved_data["math"].toBool() ? Kernel::Math : Kernel::Flash;
-    const auto groups =
-        groupsOf(list("q_starts"), list("q_ends"), list("k_starts"), list("k_ends"), causal, q.size(0), k.size(0));
-    const Tensor gradient = gradients[0];
-    // Several parts add into one row: in 16 bits each addition would round.
-    const auto sum = [&](const Tensor& t) { return at::zeros(t.sizes(), t.options().dtype(accumulationType(t))); };
-    Tensor dq = sum(q), dk = sum(k), dv = sum(v);
-    for (const Group& group : groups) {
-      // The merged output and log-sum-exp make every part's weights those of the one softmax over all parts.
-      const Tensor partGradient = rows(gradient, group.qBegin, group.qEnd),
-                   partOut = rows(out, group.qBegin, group.qEnd);
-      const Tensor partLse = lse.narrow(1, group.qBegin, group.qEnd - group.qBegin).unsqueeze(0);
-      for (const Part& part : group.parts) {
-        const PartGradients grads =
-            partBackward(kernel, partGradient, rows(q, part.qBegin, part.qEnd), rows(k, part.kBegin, part.kEnd),
-                         rows(v, part.kBegin, part.kEnd), partOut, partLse, part.causal, scale);
-        rows(dq, part.qBegin, part.qEnd).add_(grads.q);
-        rows(dk, part.kBegin, part.kEnd).add_(grads.k);
-        rows(dv, part.kBegin, part.kEnd).add_(grads.v);
-      }
-    }
-    return {dq.to(q.scalar_type()), dk.to(k.scalar_type()), dv.to(v.scalar_type()), {}, {}, {}, {}, {}, {}, {}};
+    const auto capsule = ctx->saved_data["plan"].toCapsule();
+    const auto& plan = static_cast<const AttentionPlan&>(*capsule);
+    const auto kernel = static_cast<Kernel>(ctx->saved_data["kernel"].toInt());
+    const AttentionGradients grads = backwardAll(kernel, plan, gradients[0], saved[0], saved[1], saved[2], saved[3],
+                                                 saved[4], ctx->saved_data["scale"].toDouble());
+    return {grads.q, grads.k, grads.v, {}, {}, {}};
   }
 };
-
-std::vector<bool> flagsOf(const c10::List<bool>& list) {
-  std::vector<bool> flags;
-  for (const bool flag : list) flags.push_back(flag);
-  return flags;
-}
 
 Tensor packedAttention(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef qStarts,
                        at::IntArrayRef qEnds, at::IntArrayRef kStarts, at::IntArrayRef kEnds,
                        const c10::List<bool>& causal, double scale, c10::string_view kernel) {
   checkInputs(q, k, v);
-  return forwardAll(chooseKernel(q, kernel),
-                    groupsOf(qStarts, qEnds, kStarts, kEnds, flagsOf(causal), q.size(0), k.size(0)), q, k, v, scale)
-      .first;
+  const AttentionPlan plan(qStarts, qEnds, kStarts, kEnds, causal, q.size(0), k.size(0));
+  return forwardAll(chooseKernel(q, plan, kernel), plan, q, k, v, scale).first;
 }
 
 Tensor packedAttentionAutograd(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef qStarts,
                                at::IntArrayRef qEnds, at::IntArrayRef kStarts, at::IntArrayRef kEnds,
                                const c10::List<bool>& causal, double scale, c10::string_view kernel) {
   checkInputs(q, k, v);
-  return PackedAttention::apply(q, k, v, qStarts.vec(), qEnds.vec(), kStarts.vec(), kEnds.vec(), flagsOf(causal), scale,
-                                std::string(kernel));
+  const auto plan = c10::make_intrusive<AttentionPlan>(qStarts, qEnds, kStarts, kEnds, causal, q.size(0), k.size(0));
+  return PackedAttention::apply(q, k, v, plan, scale, chooseKernel(q, *plan, kernel));
 }
 
 }  // namespace

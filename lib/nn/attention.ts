@@ -11,6 +11,12 @@ interface NativePlan {
   causal: boolean[];
 }
 
+/**
+ * How attention is computed: `short` (CPU; all ranges in one pass, for ranges of up to some hundred
+ * keys), `flash` (CPU; range by range), `math` (any device; range by range) or by what suits the plan.
+ */
+export type AttentionKernel = 'auto' | 'short' | 'flash' | 'math';
+
 const planned = new WeakMap<readonly AttentionCall[], NativePlan>();
 
 /**
@@ -18,8 +24,8 @@ const planned = new WeakMap<readonly AttentionCall[], NativePlan>();
  * @param q [Tq, heads, d]
  * @param k [Tk, kvHeads, d]; query head h uses kv head floor(h * kvHeads / heads)
  * @param v [Tk, kvHeads, d]
- * @param plan ranges; those over the same query rows are merged by their log-sum-exp
- * @param options scale of the scores, default 1/sqrt(d)
+ * @param plan ranges; those over the same query rows are parts of one softmax
+ * @param options scale of the scores, default 1/sqrt(d); kernel, default `auto`
  * @returns [Tq, heads, d] in the dtype of q, softmax in float32; differentiable in q, k and v
  */
 export function packedAttention(
@@ -27,11 +33,12 @@ export function packedAttention(
   k: Tensor,
   v: Tensor,
   plan: readonly AttentionCall[],
-  options: { scale?: number } = {},
+  options: { scale?: number; kernel?: AttentionKernel } = {},
 ): Tensor {
   const { qStarts, qEnds, kStarts, kEnds, causal } = nativePlan(plan);
   const scale = options.scale ?? 1 / Math.sqrt(q.shape[q.ndim - 1]);
-  return ops.srum.packedAttention(q, k, v, qStarts, qEnds, kStarts, kEnds, causal, scale);
+  const kernel = options.kernel ?? 'auto';
+  return ops.srum.packedAttention(q, k, v, qStarts, qEnds, kStarts, kEnds, causal, scale, kernel);
 }
 
 function nativePlan(plan: readonly AttentionCall[]): NativePlan {

@@ -75,7 +75,7 @@ export class RMSNorm extends Module {
 
   /** [..., width] -> the same shape. */
   forward(x: Tensor): Tensor {
-    return ops.rmsNorm(x, [...this.weight.shape], null, this.eps).mul(this.weight);
+    return ops.srum.rmsNorm(x, this.weight, this.eps);
   }
 
   /** Ones, and zeros for a bias; nothing is drawn. */

@@ -22,7 +22,14 @@ export interface SrumOperators {
     kEnds: readonly number[],
     causal: readonly boolean[],
     scale: number,
+    kernel?: string,
   ): Tensor;
+  /** `x * rsqrt(mean(x^2) + eps)`, rounded to the dtype of x, times weight: [..., n], [n] -> [..., n] */
+  rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor;
+  /** `silu(gate) * up`, both of one shape. */
+  swiglu(gate: Tensor, up: Tensor): Tensor;
+  /** `x * cos + roll(x, d/2) * sin`: x [n, heads, d]; cos and sin [n, 1, d], whose first half has the sign. */
+  rope(x: Tensor, cos: Tensor, sin: Tensor): Tensor;
 }
 
 /** The function form of every operator: `ops.cat([a, b], 0)`; arguments in ATen's order, options by name last. */

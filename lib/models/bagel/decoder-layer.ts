@@ -81,8 +81,8 @@ export class Mlp extends Module {
   /** [n, H] -> [n, H]. */
   forward(x: Tensor): Tensor {
     return scope(() => {
-      const gate = ops.silu(this.gateProj.forward(x));
-      return this.downProj.forward(gate.mul(this.upProj.forward(x)));
+      const gate = this.gateProj.forward(x);
+      return this.downProj.forward(ops.srum.swiglu(gate, this.upProj.forward(x)));
     });
   }
 }

@@ -50,8 +50,5 @@ export function ropeTable(positionIds: Tensor, inverse: Tensor, dtype: DType): R
  * @returns the same shape in the promoted dtype of x and the table
  */
 export function applyRope(x: Tensor, table: RopeTable): Tensor {
-  return scope(() => {
-    const swapped = x.roll([x.shape[2] / 2], [2]);
-    return x.mul(table.cos).add(swapped.mul(table.signedSin));
-  });
+  return ops.srum.rope(x, table.cos, table.signedSin);
 }
