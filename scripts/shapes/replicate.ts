@@ -80,10 +80,10 @@ const QUICK: Partial<Options> = {
   seeds: 1,
   arms: ['sft', 'paper', 'nft'],
   rounds: 1,
-  marks: [2, 4],
-  prompts: 8,
-  pictures: 4,
-  pool: 16,
+  marks: [1, 2],
+  prompts: 4,
+  pictures: 2,
+  pool: 6,
 };
 
 async function main(given: Options): Promise<void> {

@@ -29,7 +29,7 @@ function record(name: string, layout: number, scores: number[]): TrainingRecord 
 }
 
 describe('the miniature experiment', function () {
-  this.timeout(180_000);
+  this.timeout(300_000);
   const folder = temporaryFolder();
   const pool: PoolRecord[] = [
     { own: record('a', 1, [1, 1]), truth: record('a', 1, [1, -1]), exact: false },
