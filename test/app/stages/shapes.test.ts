@@ -12,6 +12,7 @@ import { decodeImage } from '../../../lib/data/images.js';
 import { checkRewardRecord, parseRewardRecord } from '../../../lib/data/rewards.js';
 import { readModelConfig } from '../../../lib/models/bagel/load.js';
 import { saveBagel } from '../../../lib/models/bagel/save.js';
+import { SHAPES_CONFIG } from '../../../lib/models/shapes/config.js';
 import { shapesModel } from '../../../lib/models/shapes/model.js';
 import { packageRoot } from '../../../lib/native/paths.js';
 import { setNumThreads } from '../../../lib/torch/index.js';
@@ -96,7 +97,7 @@ describe('a shapes model directory', function () {
     });
     assert.deepEqual([report.done, report.rewards, report.failures], [2, 2, []]);
     for (const raw of records(at('scores', RAW_REWARDS_FILE))) {
-      assert.deepEqual([raw.status, raw.prompt_version], ['ok', 'shapes-judge-1']);
+      assert.deepEqual([raw.status, raw.prompt_version], ['ok', SHAPES_CONFIG.judge?.version]);
       assert.match(raw.vlm_raw_output, /^\{"regions":\[/, 'no thoughts');
     }
     for (const record of records(at('scores', REWARDS_FILE))) {
@@ -104,7 +105,10 @@ describe('a shapes model directory', function () {
       assert.deepEqual(checkRewardRecord(parseRewardRecord(record), size), []);
     }
     const settings = JSON.parse(fs.readFileSync(at('scores', 'run.json'), 'utf8')).settings;
-    assert.deepEqual([settings.think, settings.prompt_version], [false, 'shapes-judge-1']);
+    assert.deepEqual(
+      [settings.think, settings.prompt_version],
+      [false, SHAPES_CONFIG.judge?.version],
+    );
     assert.equal(settings.proposer, 'blobs');
   });
 
@@ -127,7 +131,7 @@ describe('a shapes model directory', function () {
     });
     const before = readModelConfig(at('model'));
     assert.deepEqual(readModelConfig(at('exported')), before);
-    assert.equal(before.judge?.version, 'shapes-judge-1');
+    assert.equal(before.judge?.version, SHAPES_CONFIG.judge?.version);
     for (const file of ['ae.safetensors', 'tokenizer.json', 'srum.json']) {
       assert.deepEqual(fs.readFileSync(at('exported', file)), fs.readFileSync(at('model', file)));
     }
