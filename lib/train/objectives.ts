@@ -106,7 +106,7 @@ export function flowLoss(
 
 /**
  * `mean(r (v+ - u)^2 + (1 - r) (v- - u)^2)` with `u = eps - x`, `r = (R + 1) / 2` cut to [0, 1],
- * `v+ = (1 - beta) v_base + beta v` and `v- = (1 + beta) v_base - beta v` (DiffusionNFT, eq. 5).
+ * `v+ = (1 - beta) v_base + beta v` and `v- = (1 + beta) v_base - beta v` (DiffusionNFT, arXiv 2509.16117).
  */
 function contrastLoss(
   terms: FlowTerms,

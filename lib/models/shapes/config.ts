@@ -36,7 +36,7 @@ export const SHAPES_CONFIG: Config = parseBagelConfig({
     version: 'shapes-judge-2',
     system: '',
     regions: 'request: {request}\n{regions}\nregions?',
-    // Where a thing is takes two numbers that way, and it is learned several times faster than from corners.
+    // Where a thing is takes two numbers that way instead of four.
     region: '{id}: {cx} {cy} {w} {h}',
     layout: 'request: {request}\nlayout?',
     coordinates: 'pixels',
