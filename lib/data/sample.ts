@@ -49,6 +49,15 @@ export interface SampleSource {
   row: number;
 }
 
+/** Plan item of understanding data: never dropped; `loss` 1 for a text that is learned. */
+export const plainItem = (type: 'text' | 'vit_image', loss: 0 | 1): PlanItem => ({
+  type,
+  enable_cfg: 0,
+  loss,
+  special_token_loss: 0,
+  special_token_label: null,
+});
+
 /** Plan item of a text that conditions an image. */
 export const conditionText = (): PlanItem => ({
   type: 'text',

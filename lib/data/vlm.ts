@@ -3,7 +3,7 @@ import { DataError } from '../util/errors.js';
 import { faultDetails, schemaFaults } from '../util/schema-faults.js';
 import { imagePath } from './image-folder.js';
 import { readImage } from './images.js';
-import type { PlanItem, Sample, SampleSource } from './sample.js';
+import { plainItem, type Sample, type SampleSource } from './sample.js';
 import type { Tokenizer } from './tokenizer.js';
 import type { ImageTransform } from './transforms.js';
 
@@ -62,14 +62,6 @@ function pieces(record: VlmRecord, images: number): Piece[] {
   return out;
 }
 
-const item = (type: 'text' | 'vit_image', loss: 0 | 1): PlanItem => ({
-  type,
-  enable_cfg: 0,
-  loss,
-  special_token_loss: 0,
-  special_token_label: null,
-});
-
 /**
  * Turns a conversation into a sample. Images share the pixel budget of the transform; images without a
  * mark stay in the list but are never packed; texts without tokens are left out.
@@ -92,12 +84,12 @@ export async function vlmSample(
   }
   for (const piece of pieces(record, names.length)) {
     if (piece.type === 'image') {
-      sample.sequencePlan.push(item('vit_image', 0));
+      sample.sequencePlan.push(plainItem('vit_image', 0));
       continue;
     }
     const ids = tokenizer.encode(piece.text);
     if (ids.length === 0) continue;
-    sample.sequencePlan.push(item('text', piece.loss));
+    sample.sequencePlan.push(plainItem('text', piece.loss));
     sample.textIdsList.push(ids);
     sample.numTokens += ids.length;
   }

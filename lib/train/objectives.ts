@@ -12,7 +12,8 @@ import { ConfigError, DataError } from '../util/errors.js';
  * - `nft`: forward-process fine-tuning on good and bad at once (DiffusionNFT, arXiv 2509.16117), with
  *   SRUM's dense rewards: where the reward is high the velocity is drawn to the image, where it is low
  *   it is pushed to the other side of the frozen base model's velocity, by as much. Unlike a negative
- *   weight this has a minimum, and a neutral reward keeps the token where the base model has it.
+ *   weight this has a minimum, and a neutral reward keeps the token where the base model has it. It
+ *   looks at the bad image only: rewards are about that one.
  */
 export const OBJECTIVES = ['code', 'paper', 'sft', 'nft'] as const;
 /** One of {@link OBJECTIVES}. */

@@ -13,11 +13,14 @@ import {
   type Objective,
   tokenWeights,
 } from './objectives.js';
+import { defaultRewardMap, type RewardMapKind } from './reward-maps.js';
 
 /** The options of a recipe that the loss of one pack depends on. */
 export interface PackLossOptions {
   /** How rewards weigh the flow loss. */
   objective: Objective;
+  /** How scores became rewards; default: the objective's own map. */
+  reward_map?: RewardMapKind;
   /** Weight lambda of the constraint term, as in `flowLoss`. */
   lambda_constraint: number;
   /** Reach of the `nft` objective, as in `flowLoss`. */
@@ -129,7 +132,10 @@ function flowPart(
   const { velocity, noise, clean, good, lossRows } = out;
   if (velocity === null || noise === null || clean === null || lossRows === null) return null;
   const { objective, lambda_constraint: lambda } = options;
-  const all = rewardsOf(sequence, objective);
+  const all =
+    objective === 'sft'
+      ? null
+      : rewardsOf(sequence, options.reward_map ?? defaultRewardMap(objective));
   const reward =
     all === null
       ? null
@@ -191,15 +197,14 @@ function encodeImages(
   return { bad, good };
 }
 
-/** Rewards of all latent tokens of a pack, or null where the objective has no use for them. */
-function rewardsOf(sequence: PackedSequence, objective: Objective): Float32Array | null {
-  if (objective === 'sft') return null;
+/** Rewards of all latent tokens of a pack. */
+function rewardsOf(sequence: PackedSequence, kind: RewardMapKind): Float32Array {
   const images = sequence.vaeImages.map(({ rewardMap }, i) => ({
     map: rewardMap,
     grid: sequence.patchifiedVaeLatentShapes[i],
   }));
   // The released code samples the map at the cells' centres; the mean over a cell loses nothing.
-  return latentRewards(images, objective === 'code' ? 'bilinear' : 'area');
+  return latentRewards(images, kind === 'code' ? 'bilinear' : 'area');
 }
 
 /** Whether every element of every tensor is finite. */

@@ -35,7 +35,7 @@ export interface TrainerParts {
   model: Bagel;
   /** Only encodes; never trained. */
   vae: LatentAutoencoder;
-  /** The model as it was before the run; objective `nft` needs it. */
+  /** Another copy of the model, for objective `nft`, which compares with the run's beginning. */
   reference?: Bagel;
   /** The records to train on. */
   dataset: SampleSet;
@@ -71,6 +71,8 @@ export interface TrainSummary {
   metrics: string;
   /** Metrics of the last step made by this call; null when none was left to make. */
   last: StepMetrics | null;
+  /** Samples of all steps, those before a resumption included. */
+  samples: number;
   /** What became of the records. */
   data: DatasetReport;
 }
@@ -149,6 +151,7 @@ export class Trainer {
     makeFolder(recipe.results_dir);
     makeFolder(recipe.checkpoint_dir);
     await removeStaleCheckpoints(recipe.checkpoint_dir);
+    await this.#loadReference();
     const resumedFrom = await this.#resume();
     const file = path.join(recipe.results_dir, 'metrics.jsonl');
     const metrics = new MetricsFile(file, this.#step);
@@ -175,6 +178,7 @@ export class Trainer {
       checkpoint: this.#saved?.path ?? null,
       metrics: file,
       last,
+      samples: this.#totals.samples,
       data: this.#parts.dataset.report(),
     };
   }
@@ -279,6 +283,16 @@ export class Trainer {
         'Nothing was saved after the last checkpoint. Look at these records and their rewards, ' +
         'lower lr or lambda_constraint, or raise warmup_steps, and run again to resume.',
     });
+  }
+
+  /** The reference is the model as the run began with it, also when it goes on. */
+  async #loadReference(): Promise<void> {
+    const { resume_from, resume_model_only, finetune_from_ema } = this.#recipe;
+    const { reference } = this.#parts;
+    if (reference === undefined || resume_from === null || !resume_model_only) return;
+    const own = new Map(reference.namedParameters());
+    const trained = [...this.#params.keys()].map((key) => [key, own.get(key) as Tensor] as const);
+    loadModelFrom(new Map(trained), await verifyCheckpoint(resume_from), finetune_from_ema);
   }
 
   /** Takes up an earlier run where the recipe allows it. @returns the step, 0 for a new run. */

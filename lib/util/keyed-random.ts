@@ -27,8 +27,12 @@ export function keyedUniform(...key: KeyPart[]): number {
 /** One standard normal number (Box-Muller on two uniforms), rounded to float32. */
 export function keyedNormal(...key: KeyPart[]): number {
   const digest = digestOf(key);
-  const radius = Math.sqrt(-2 * Math.log(1 - unit(digest, 0)));
-  return Math.fround(radius * Math.cos(2 * Math.PI * unit(digest, 8)));
+  return Math.fround(boxMuller(unit(digest, 0), unit(digest, 8)));
+}
+
+/** A standard normal number from two independent uniform ones in [0, 1) (Box and Muller). */
+export function boxMuller(u: number, v: number): number {
+  return Math.sqrt(-2 * Math.log(1 - u)) * Math.cos(2 * Math.PI * v);
 }
 
 /** The numbers 0 .. n-1 in an order that is a pure function of the key. */

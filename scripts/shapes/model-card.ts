@@ -8,6 +8,9 @@ import { formatSeconds } from '../../lib/util/format.js';
 export interface ShapesRun {
   seed: number;
   misreadShare: number;
+  /** First record that may have a misread caption, and the records used. */
+  misreadFrom: number;
+  samples: number;
   steps: number;
   seconds: number;
   /** Prompts of each measured set. */
@@ -70,8 +73,8 @@ Made by \`npm run shapes:pretrain -- --seed ${run.seed} --misread ${run.misreadS
 ## The gap
 
 Captions of pictures to be drawn are misread (the relation reversed, the two colours or textures exchanged, or
-another number or colour) in ${percent(run.misreadShare, 1)} of the cases, always in the same way. Guidance cannot remove that: the model
-learns both readings. Pictures to be looked at have true captions. So the model judges better than it
+another number or colour) in ${percent(run.misreadShare, 1)} of the cases from record ${run.misreadFrom + 1} on (of ${run.samples}), always in the same way. Guidance
+cannot remove that: the model learns both readings. Pictures to be looked at have true captions. So the model judges better than it
 draws, which is what self-reward needs. Pairs of shape and colour on the diagonal (red circle, green square, blue
 triangle, yellow cross) are in no picture of the training; prompts that name them are the held-out set.
 

@@ -1,7 +1,6 @@
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { imageTransforms } from '../../lib/app/stages/model-session.js';
-import { loadTokenizer } from '../../lib/data/tokenizer.js';
+import { openModel } from '../../lib/app/stages/model-session.js';
 import { assessShapes } from '../../lib/eval/shapes/assess.js';
 import { pretrainShapes, SHAPES_PLAN } from '../../lib/eval/shapes/pretrain.js';
 import { saveBagel } from '../../lib/models/bagel/save.js';
@@ -67,40 +66,48 @@ async function main(o: Options): Promise<void> {
     return;
   }
   console.error(`shapes: ${summary.step} steps, ${formatSeconds(seconds)} in this process`);
+  if (o.misread > 0 && summary.samples <= plan.misreadFrom) {
+    console.error(
+      `shapes: no caption was misread: that begins after ${plan.misreadFrom} records, ` +
+        `and ${summary.samples} were used`,
+    );
+  }
   saveBagel(model, { bagel, vae, tokenizerDir });
-  const tokenizer = loadTokenizer(tokenizerDir);
-  const parts = {
-    model: bagel,
-    vae,
-    tokenizer,
-    special: tokenizer.special,
-    ...imageTransforms(bagel.config),
-  };
+  bagel.dispose();
+  vae.dispose();
+  // What is measured is what was written.
+  const session = openModel({ model, device: 'cpu' });
   let what = '';
   let bar: ReturnType<typeof startProgress> | undefined;
-  const assessment = await assessShapes(parts, {
-    prompts: o.prompts,
-    pictures: o.pictures,
-    onProgress: (name, done, total) => {
-      if (name !== what) {
-        bar?.stop();
-        bar = startProgress(name, { unit: 'steps' });
-        what = name;
-      }
-      bar?.update(done, total);
+  const assessment = await assessShapes(
+    { ...session.parts, tokenizer: session.tokenizer },
+    {
+      prompts: o.prompts,
+      pictures: o.pictures,
+      onProgress: (name, done, total) => {
+        if (name !== what) {
+          bar?.stop();
+          bar = startProgress(name, { unit: 'steps' });
+          what = name;
+        }
+        bar?.update(done, total);
+      },
     },
-  });
+  );
   bar?.stop();
   const run = {
     seed: o.seed,
     misreadShare: o.misread,
+    misreadFrom: plan.misreadFrom,
+    samples: summary.samples,
     steps: summary.step,
     seconds,
     prompts: o.prompts,
   };
   writeJsonFile(path.join(model, 'figures.json'), { run, ...assessment });
-  writeFileAtomic(path.join(model, 'README.md'), modelCard(bagel, run, assessment));
+  writeFileAtomic(path.join(model, 'README.md'), modelCard(session.parts.model, run, assessment));
   console.log(summaryLines(assessment).join('\n'));
+  session.dispose();
   console.log(`written: ${model}`);
 }
 

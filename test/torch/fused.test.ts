@@ -1,7 +1,4 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { DType } from '../../lib/torch/index.js';
 import {
   empty,
@@ -15,6 +12,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/torch/index.js';
+import { choosesInstructions, passesPlainly } from '../support/plain-instructions.js';
 
 interface Case {
   name: string;
@@ -242,17 +240,10 @@ describe('fused operators', () => {
     assert.throws(() => ops.srum.rope(odd, odd, odd), { code: 'ERR_SHAPE' });
   });
 
-  if (process.env.ATEN_CPU_CAPABILITY === undefined) {
+  if (choosesInstructions) {
     it('pass the same tests with the plainest instruction set', function () {
       this.timeout(300_000);
-      const file = fileURLToPath(import.meta.url);
-      const mocha = path.resolve('node_modules', 'mocha', 'bin', 'mocha.js');
-      const run = spawnSync(process.execPath, [mocha, file, '--grep', 'equal|any size'], {
-        env: { ...process.env, ATEN_CPU_CAPABILITY: 'default' },
-        encoding: 'utf8',
-      });
-      assert.equal(run.status, 0, run.stdout + run.stderr);
-      assert.match(run.stdout, /3 passing/);
+      passesPlainly(import.meta.url, 'equal|any size', 3);
     });
   }
 });

@@ -1,7 +1,4 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { DType } from '../../lib/torch/index.js';
 import {
   Generator,
@@ -17,6 +14,7 @@ import {
   zeros,
 } from '../../lib/torch/index.js';
 import { type Random, seededRandom } from '../../lib/util/seeded-random.js';
+import { choosesInstructions, passesPlainly } from '../support/plain-instructions.js';
 
 interface Call {
   qStart: number;
@@ -292,17 +290,10 @@ describe('packed attention, kernel short', () => {
     assert.throws(() => attend([x, x, x], calls, 'quick'), { code: 'ERR_ARGUMENT' });
   });
 
-  if (process.env.ATEN_CPU_CAPABILITY === undefined) {
+  if (choosesInstructions) {
     it('passes the same tests with the plainest instruction set', function () {
       this.timeout(300_000);
-      const file = fileURLToPath(import.meta.url);
-      const mocha = path.resolve('node_modules', 'mocha', 'bin', 'mocha.js');
-      const run = spawnSync(process.execPath, [mocha, file, '--grep', 'equals|blocks|16-bit'], {
-        env: { ...process.env, ATEN_CPU_CAPABILITY: 'default' },
-        encoding: 'utf8',
-      });
-      assert.equal(run.status, 0, run.stdout + run.stderr);
-      assert.match(run.stdout, /3 passing/);
+      passesPlainly(import.meta.url, 'equals|blocks|16-bit', 3);
     });
   }
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { liveTensors, openSafetensors } from '../../lib/torch/index.js';
-import { readMetrics } from '../../lib/train/metrics.js';
+import { readMetrics, type StepMetrics } from '../../lib/train/metrics.js';
 import { recipeFrom } from '../../lib/train/recipe.js';
 import { runRecipe } from '../../lib/train/run.js';
 import type { TrainerHooks, TrainSummary } from '../../lib/train/trainer.js';
@@ -187,6 +187,25 @@ describe('trainer', function () {
     const resumed = await train({ ...options, results_dir });
     assert.equal(resumed.resumedFrom, 1);
     assert.deepEqual(weights(resumed), weights(whole));
+  });
+
+  it('compares with the weights it took from another run, not with those before that', async () => {
+    const first = await train({ objective: 'sft', total_steps: 6 });
+    const seen: StepMetrics[] = [];
+    await train(
+      {
+        objective: 'nft',
+        total_steps: 1,
+        auto_resume: false,
+        resume_from: first.checkpoint,
+        resume_model_only: true,
+      },
+      { onStep: (m) => seen.push(m) },
+    );
+    // Before its first step the model is the base: pulling and pushing then cost the same.
+    const [{ mse, mse_constraint }] = seen;
+    const apart = Math.abs((mse as number) - (mse_constraint as number));
+    assert.ok(apart < 1e-6 * (mse as number), `${mse} and ${mse_constraint}`);
   });
 
   it('freezes what it is told to freeze', async () => {

@@ -17,8 +17,8 @@ import { CheckpointError, ConfigError } from '../../util/errors.js';
 /** Which model is used, and how. */
 export interface ModelOptions {
   /**
-   * A model directory in the BAGEL layout, `shapes` for the model of the Shapes world that comes with the
-   * package, or `tiny` for an untrained one.
+   * A model directory in the BAGEL layout, `shapes` for the model of the Shapes world in
+   * `assets/shapes`, or `tiny` for an untrained one.
    */
   model: string;
   /** `cpu`, `cuda`, `cuda:1`. Default: `cuda` where there is one. */
@@ -31,7 +31,7 @@ export interface ModelOptions {
 
 /** Name by which the embedded untrained model is asked for. */
 export const TINY_MODEL = 'tiny';
-/** Name by which the trained model of the Shapes world is asked for. */
+/** Name by which the model of the Shapes world is asked for, once it has been trained. */
 export const SHAPES_MODEL = 'shapes';
 
 /** Folder of the embedded model's tokenizer. */
@@ -40,15 +40,26 @@ export function tinyTokenizerDir(): string {
 }
 
 /**
- * The directory of a model. `shapes` comes with the package; `tiny` is created in the cache at its first
- * use.
+ * The directory of a model. `shapes` is `assets/shapes`; `tiny` is created in the cache at its first use.
+ *
+ * @throws CheckpointError when the Shapes model has not been trained.
  */
 export function resolveModelDir(model: string): string {
-  if (model === SHAPES_MODEL) return path.join(packageRoot(), 'assets', 'shapes');
+  if (model === SHAPES_MODEL) return shapesDir();
   if (model !== TINY_MODEL) return model;
   const dir = path.join(cacheRoot(), 'models', `tiny-v${TINY_VERSION}`);
   createTinyModel(dir, tinyTokenizerDir());
   return dir;
+}
+
+/** `assets/shapes` with its weights; the folder alone has only the tokenizer. */
+function shapesDir(): string {
+  const dir = path.join(packageRoot(), 'assets', 'shapes');
+  if (fs.existsSync(path.join(dir, MANIFEST_FILE))) return dir;
+  throw new CheckpointError('ERR_NO_MODEL', 'the Shapes model has not been trained', {
+    file: dir,
+    hint: 'Run `npm run shapes:pretrain -- --model assets/shapes`, or give a model directory.',
+  });
 }
 
 /**

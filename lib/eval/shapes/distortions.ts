@@ -1,16 +1,13 @@
 import type { ChwImage } from '../../data/transforms.js';
 import type { LatentAutoencoder } from '../../models/bagel/latent-autoencoder.js';
 import { noGrad, scope, tensor } from '../../torch/index.js';
+import { boxMuller } from '../../util/keyed-random.js';
 import type { Random } from '../../util/seeded-random.js';
 
 /** What is needed of an autoencoder to give pictures the faults of drawn ones. */
 export type PatchCoder = Pick<LatentAutoencoder, 'downsample' | 'encode' | 'decode'>;
 
-/** A standard normal number (Box-Muller). */
-export function normal(random: Random): number {
-  const radius = Math.sqrt(-2 * Math.log(1 - random.uniform()));
-  return radius * Math.cos(2 * Math.PI * random.uniform());
-}
+const normal = (random: Random): number => boxMuller(random.uniform(), random.uniform());
 
 /**
  * A picture as it comes back from the latent code, with Gaussian noise of deviation `sigma` on its

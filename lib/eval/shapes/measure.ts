@@ -11,7 +11,7 @@ import {
 import type { Random } from '../../util/seeded-random.js';
 import { drawPrompt, type ShapesPrompt, swapped } from './prompts.js';
 import { layoutQuestion, layoutTruth, regionsQuestion, regionTruth } from './truth.js';
-import { IMAGE_SIDE, objectBox, type ShapeObject } from './world.js';
+import { CELLS, IMAGE_SIDE, objectBox, objectCentre, type ShapeObject } from './world.js';
 
 /** How pictures of the Shapes world are drawn when they are measured. */
 export const SHAPES_SAMPLER: Readonly<InferenceInput> = Object.freeze({
@@ -84,14 +84,8 @@ export interface UnderstandingScore {
 /** Share of right answers over all three kinds of questions. */
 export function understandingShare(score: UnderstandingScore): number {
   const all = [score.objects, score.regions, score.layouts];
-  const right = all.reduce((sum, hits) => sum + hits.right, 0);
-  return (
-    right /
-    Math.max(
-      1,
-      all.reduce((sum, hits) => sum + hits.total, 0),
-    )
-  );
+  const sum = (key: keyof Hits): number => all.reduce((n, hits) => n + hits[key], 0);
+  return sum('right') / Math.max(1, sum('total'));
 }
 
 /** Pictures that are asked about at once. */
@@ -191,10 +185,10 @@ type Box = [number, number, number, number];
 /** Boxes in the middle of the cells without an object. */
 function emptyBoxes(objects: readonly ShapeObject[]): Box[] {
   const boxes: Box[] = [];
-  for (let cell = 0; cell < 4; cell++) {
+  for (let cell = 0; cell < CELLS; cell++) {
     if (objects.some((o) => o.cell === cell)) continue;
-    const [x, y] = [16 * (cell % 2) + 3, 16 * (cell >> 1) + 3];
-    boxes.push([x, y, x + 10, y + 10]);
+    const [x, y] = objectCentre({ cell, dx: 0, dy: 0 });
+    boxes.push([x - 5, y - 5, x + 5, y + 5]);
   }
   return boxes;
 }

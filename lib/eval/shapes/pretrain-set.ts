@@ -1,4 +1,4 @@
-import { conditionText, type PlanItem, targetImage } from '../../data/sample.js';
+import { conditionText, plainItem, targetImage } from '../../data/sample.js';
 import type { Tokenizer } from '../../data/tokenizer.js';
 import { type ChwImage, normalise } from '../../data/transforms.js';
 import type { DatasetReport, NamedSample, SampleSet } from '../../train/sample-set.js';
@@ -38,16 +38,6 @@ export interface ShapesPretrainOptions {
   /** The model's latent code: pictures to look at also pass through it, as drawn ones have. */
   code: PatchCoder;
 }
-
-const learnedText = (): PlanItem => ({ ...plainText(), loss: 1 });
-const plainText = (): PlanItem => ({
-  type: 'text',
-  enable_cfg: 0,
-  loss: 0,
-  special_token_loss: 0,
-  special_token_label: null,
-});
-const seenImage = (): PlanItem => ({ ...plainText(), type: 'vit_image' });
 
 /**
  * An endless supply of drawing and looking lessons about the Shapes world. A record is a pure
@@ -131,7 +121,7 @@ export class ShapesPretrainSet implements SampleSet {
     const { tokenizer } = this.#options;
     const texts = [tokenizer.encode(question), tokenizer.encode(answer)];
     return {
-      sequencePlan: [seenImage(), plainText(), learnedText()],
+      sequencePlan: [plainItem('vit_image', 0), plainItem('text', 0), plainItem('text', 1)],
       textIdsList: texts,
       images: [this.#view(scene, random)],
       numTokens: texts[0].length + texts[1].length + this.#imageTokens,

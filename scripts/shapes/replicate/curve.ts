@@ -12,6 +12,7 @@ import {
   renderedPictures,
   understandingShare,
 } from '../../../lib/eval/shapes/index.js';
+import { isVisionKey } from '../../../lib/models/bagel/state-keys.js';
 import { BagelJudgeModel } from '../../../lib/reward/bagel-judge-model.js';
 import { TokenVocabulary } from '../../../lib/reward/token-vocabulary.js';
 import { verifyCheckpoint } from '../../../lib/train/checkpoint.js';
@@ -146,9 +147,7 @@ async function measure(
     const { parts } = session;
     if (checkpoint !== null) {
       const whole = await verifyCheckpoint(checkpoint);
-      const trained = [...parts.model.namedParameters()].filter(
-        ([key]) => !/^(vit_model|connector|vit_pos_embed)\./.test(key),
-      );
+      const trained = [...parts.model.namedParameters()].filter(([key]) => !isVisionKey(key));
       loadModelFrom(new Map(trained), whole, false);
     }
     const share = ({ exact, total }: Exactness) => exact / total;
