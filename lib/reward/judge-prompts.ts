@@ -97,6 +97,12 @@ export interface JudgeWords {
     size: { width: number; height: number },
     style: CoordinateStyle,
   ): string;
+  /** What the answer repeats of each region before the object's name; undefined for nothing. */
+  places(
+    regions: ReadonlyArray<Pick<RegionProposal, 'box'>>,
+    size: { width: number; height: number },
+    style: CoordinateStyle,
+  ): string[] | undefined;
   layout(request: string, size: { width: number; height: number }): string;
 }
 
@@ -107,6 +113,7 @@ const BUILT_IN: JudgeWords = {
   coordinates: 'normalized',
   system: judgeSystemPrompt,
   regions: regionQuestion,
+  places: () => undefined,
   layout: layoutQuestion,
 };
 
@@ -124,18 +131,41 @@ export function judgeWords(wording?: JudgeWording): JudgeWords {
     coordinates: wording.coordinates,
     system: () => wording.system,
     regions: (request, regions, { width, height }, style) => {
-      const lines = regions.map(({ box }, i) => {
-        const [x0, y0, x1, y1] = corners(box, { width, height }, style);
-        const centre = { cx: (x0 + x1) >> 1, cy: (y0 + y1) >> 1, w: x1 - x0, h: y1 - y0 };
-        const values = { id: i + 1, x0, y0, x1, y1, ...centre, width, height };
-        return fillTemplate(wording.region, values);
-      });
+      const lines = regions.map(({ box }, i) =>
+        fillTemplate(wording.region, { id: i + 1, ...boxValues(box, { width, height }, style) }),
+      );
       const values = { request: line(request), regions: lines.join('\n'), width, height };
       return fillTemplate(wording.regions, values);
     },
+    places: (regions, size, style) =>
+      wording.place === ''
+        ? undefined
+        : regions.map(({ box }) => fillTemplate(wording.place, boxValues(box, size, style))),
     layout: (request, { width, height }) =>
       fillTemplate(wording.layout, { request: line(request), width, height }),
   };
+}
+
+/** What a wording's templates may say of a box. */
+function boxValues(
+  box: RegionProposal['box'],
+  { width, height }: { width: number; height: number },
+  style: CoordinateStyle,
+) {
+  const size = { width, height };
+  const [x0, y0, x1, y1] = corners(box, size, style);
+  const centre = { cx: (x0 + x1) >> 1, cy: (y0 + y1) >> 1, w: x1 - x0, h: y1 - y0 };
+  return { x0, y0, x1, y1, ...centre, cell: boardCell(box, size), ...size };
+}
+
+/** The cell of a board of 8 x 8 laid over the picture that a box's centre lies in: "a1" is top left. */
+export function boardCell(
+  [x0, y0, x1, y1]: RegionProposal['box'],
+  { width, height }: { width: number; height: number },
+): string {
+  const along = (centre: number, side: number): number =>
+    Math.min(7, Math.max(0, Math.floor((8 * centre) / side)));
+  return `${'abcdefgh'[along((x0 + x1) / 2, width)]}${along((y0 + y1) / 2, height) + 1}`;
 }
 
 function coordinates(

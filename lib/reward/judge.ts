@@ -208,7 +208,11 @@ export class Judge {
     const question = {
       ...place,
       question: this.#words.regions(item.prompt, item.regions, record, coordinates),
-      grammar: regionGrammar(ids, { think: this.#think, maxObjectBytes }),
+      grammar: regionGrammar(ids, {
+        think: this.#think,
+        maxObjectBytes,
+        places: this.#words.places(item.regions, record, coordinates),
+      }),
       maxTokens: this.#options.maxRegionTokens ?? 4096,
       maxThinkTokens: this.#options.maxThinkTokens,
     };

@@ -10,6 +10,8 @@ const THINK_CLOSE = '</think>';
 export interface GrammarOptions {
   /** Free text up to `</think>` comes before the answer. */
   think?: boolean;
+  /** What is said again of each region, as `"at"` before its object; default: nothing. */
+  places?: readonly string[];
   /** Longest name of an object, in UTF-8 bytes; default 64. */
   maxObjectBytes?: number;
   /** Longest reason, in UTF-8 bytes; default 200. */
@@ -35,7 +37,8 @@ export interface LayoutVerdict {
 
 /**
  * Grammar of the answer about regions:
- * `{"regions":[{"id":1,"object":"...","score":-0.5},...]}` with exactly the given ids in order.
+ * `{"regions":[{"id":1,"object":"...","score":-0.5},...]}` with exactly the given ids in order, and
+ * `"at":"..."` after the id where there are places.
  *
  * @throws DataError when there are no ids.
  */
@@ -48,8 +51,9 @@ export function regionGrammar(ids: readonly number[], options: GrammarOptions = 
   const parts: GrammarPart[] = prelude(options);
   ids.forEach((id, i) => {
     const before = i === 0 ? '{"regions":[' : '},';
+    const at = options.places === undefined ? '' : `"at":${JSON.stringify(options.places[i])},`;
     parts.push(
-      { kind: 'literal', text: `${before}{"id":${id},"object":"` },
+      { kind: 'literal', text: `${before}{"id":${id},${at}"object":"` },
       { kind: 'text', maxBytes: options.maxObjectBytes ?? 64 },
       { kind: 'literal', text: '","score":' },
       { kind: 'score' },

@@ -25,7 +25,8 @@ export const SHAPES_WORDS = [
 /** Fixed parts of the judge's answers, and their scores of more than one digit. */
 export const ANSWER_TOKENS = [
   '{"regions":[{"id":',
-  ',"object":"',
+  ',"at":"',
+  '","object":"',
   '","score":',
   '},{"id":',
   '}]}',
@@ -35,13 +36,13 @@ export const ANSWER_TOKENS = [
   ...['-1', '-0.5', '-0.3', '0.3', '0.5'],
 ] as const;
 
-/** Largest coordinate that is one token, its leading blank included. */
-const LAST_COORDINATE = 32;
+/** Cells of the board that tells places, from "a1" top left to "h8". */
+const CELLS = Array.from('12345678', (row) => Array.from('abcdefgh', (column) => column + row));
 
 /**
  * A byte-level BPE tokenizer in Qwen2's form: 16 reserved ids with BAGEL's boundary tokens as 1 to 4,
  * the 256 bytes, merges that make each word of the Shapes world one token, alone and after a blank,
- * and plain tokens for coordinates and the fixed parts of answers.
+ * and plain tokens for places and the fixed parts of answers.
  */
 export function shapesTokenizerFiles() {
   const names = Object.values(BOUNDARY_TOKEN_NAMES);
@@ -52,8 +53,7 @@ export function shapesTokenizerFiles() {
   const merges = trainMerges(SHAPES_WORDS.flatMap((word) => [word, ` ${word}`]));
   const tokens = [...BYTE_CHARACTERS, ...merges.map((pair) => pair.join(''))];
   const vocab = Object.fromEntries(tokens.map((token, i) => [token, FIRST_BYTE_ID + i]));
-  const coordinates = Array.from({ length: LAST_COORDINATE + 1 }, (_, n) => ` ${n}`);
-  const plain = [...coordinates, ...ANSWER_TOKENS].map(
+  const plain = [...CELLS.flat(), ...ANSWER_TOKENS].map(
     (content, i): AddedTokenJson => ({
       id: FIRST_BYTE_ID + tokens.length + i,
       content,

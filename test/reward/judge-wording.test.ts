@@ -2,13 +2,12 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { layoutQuestion, regionsQuestion } from '../../lib/eval/shapes/index.js';
 import { readModelConfig } from '../../lib/models/bagel/load.js';
 import { saveBagel } from '../../lib/models/bagel/save.js';
 import { SHAPES_CONFIG } from '../../lib/models/shapes/config.js';
 import { shapesModel } from '../../lib/models/shapes/model.js';
 import { Judge, type JudgeModel, type JudgeQuestion } from '../../lib/reward/judge.js';
-import { judgeSystemPrompt, judgeWords } from '../../lib/reward/judge-prompts.js';
+import { boardCell, judgeSystemPrompt, judgeWords } from '../../lib/reward/judge-prompts.js';
 import { ConfigError } from '../../lib/util/errors.js';
 import { temporaryFolder } from '../support/temp.js';
 
@@ -39,6 +38,8 @@ function recorder() {
   return { heard, model };
 }
 
+const SHAPES = SHAPES_CONFIG.judge as NonNullable<typeof SHAPES_CONFIG.judge>;
+
 describe('judge wording', () => {
   const folder = temporaryFolder();
 
@@ -48,34 +49,47 @@ describe('judge wording', () => {
     const prompt = '  a red circle and\n a blue square ';
     const raw = await judge.score(image, { imageFile: 'x.png', prompt, regions });
     assert.equal(raw.status, 'ok');
-    assert.equal(raw.prompt_version, 'shapes-judge-2');
+    assert.equal(raw.prompt_version, 'shapes-judge-3');
     assert.deepEqual(heard.system, ['']);
     assert.deepEqual(
       heard.asked.map((q) => q.question),
       [
-        'request: a red circle and a blue square\n1: 8 9 12 12\n2: 24 8 12 12\nregions?',
+        'request: a red circle and a blue square\n1:c3\n2:g3\nregions?',
         'request: a red circle and a blue square\nlayout?',
       ],
     );
     assert.equal(heard.asked[0].grammar.parts[0].kind, 'literal', 'no thoughts come first');
+    assert.match(
+      raw.vlm_raw_output ?? '',
+      /"id":1,"at":"c3","object":.*"id":2,"at":"g3","object":/,
+    );
+    assert.deepEqual(
+      raw.vlm_rewards.map(({ status }) => status),
+      ['ok', 'ok'],
+    );
   });
 
-  it('of the shapes model is what its training asks', () => {
-    const words = judgeWords(SHAPES_CONFIG.judge);
-    const request = 'two green crosses';
-    assert.equal(words.regions(request, regions, size, 'pixels'), regionsQuestion(request, boxes));
-    assert.equal(words.layout(request, size), layoutQuestion(request));
+  it('names the cell of a board that the centre of a box lies in', () => {
+    const wide = { width: 640, height: 320 };
+    assert.equal(boardCell([0, 0, 1, 1], wide), 'a1');
+    assert.equal(boardCell([639, 319, 640, 320], wide), 'h8');
+    assert.equal(boardCell([0, 0, 640, 320], wide), 'e5');
+    assert.equal(boardCell([150, 0, 168, 78], wide), 'b1');
+    assert.equal(boardCell([150, 0, 170, 80], wide), 'c2');
+    // An empty box at the far corner is still on the board.
+    assert.equal(boardCell([640, 320, 640, 320], wide), 'h8');
   });
 
   it('gives way to what the user decides', async () => {
     const { heard, model } = recorder();
     const options = {
-      wording: SHAPES_CONFIG.judge,
+      wording: { ...SHAPES, region: '{id}: {cx} {cy} {w} {h}', place: '' },
       think: true,
       coordinates: 'normalized' as const,
     };
     await new Judge(model, options).score(image, { imageFile: '', prompt: 'x', regions });
     assert.match(heard.asked[0].question, /^1: 250 281 375 375$/m);
+    assert.doesNotMatch(String.fromCharCode(...heard.asked[0].grammar.shortest), /"at"/);
     assert.equal(heard.asked[0].grammar.parts[0].kind, 'until');
   });
 
@@ -105,7 +119,7 @@ describe('judge wording', () => {
       'request: {width} of {regions} $&\nlayout?',
     );
     const own = judgeWords({
-      ...(SHAPES_CONFIG.judge as NonNullable<typeof SHAPES_CONFIG.judge>),
+      ...SHAPES,
       layout: '{"size":"{width}x{height}"} {request} {}',
     });
     assert.equal(own.layout('a kite', size), '{"size":"32x32"} a kite {}');
@@ -132,6 +146,7 @@ describe('judge wording', () => {
     refused({ regions: '{request}: {boxes}{regions}' }, 'judge.regions', /\{boxes\}/);
     refused({ regions: '{request}?' }, 'judge.regions', /\{regions\}/);
     refused({ region: '{x0} {y0}' }, 'judge.region', /\{id\}/);
+    refused({ place: '{id}' }, 'judge.place', /\{id\}/);
     refused({ system: 'You judge {request}.' }, 'judge.system', /\{request\}/);
     refused({ coordinates: 'percent' }, 'judge.coordinates', /pixels/);
     refused({ extra: 1 }, 'judge.extra', /unknown key/);

@@ -36,20 +36,23 @@ export {
   swapped,
   type Wanted,
 } from './prompts.js';
-export { BACKGROUND, renderScene } from './render.js';
 export {
   CAPTION_QUESTION,
-  captionTruth,
-  type LayoutTruth,
+  captionAnswer,
   layoutAnswer,
   layoutQuestion,
+  regionsAnswer,
+  regionsGrammar,
+  regionsQuestion,
+} from './questions.js';
+export { BACKGROUND, renderScene } from './render.js';
+export {
+  type LayoutTruth,
   layoutTruth,
   objectInBox,
   objectName,
   type PixelBox,
   type RegionTruth,
-  regionsAnswer,
-  regionsQuestion,
   regionTruth,
 } from './truth.js';
 export {

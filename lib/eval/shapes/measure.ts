@@ -2,15 +2,11 @@ import type { RgbImage } from '../../data/images.js';
 import { type InferencerParts, InterleaveInferencer } from '../../generate/inferencer.js';
 import type { InferenceInput } from '../../generate/options.js';
 import { type BatchQuestion, type JudgeModel, readTogether } from '../../reward/judge.js';
-import {
-  layoutGrammar,
-  parseLayoutAnswer,
-  parseRegionAnswer,
-  regionGrammar,
-} from '../../reward/score-grammar.js';
+import { layoutGrammar, parseLayoutAnswer, parseRegionAnswer } from '../../reward/score-grammar.js';
 import type { Random } from '../../util/seeded-random.js';
 import { drawPrompt, type ShapesPrompt, swapped } from './prompts.js';
-import { layoutQuestion, layoutTruth, regionsQuestion, regionTruth } from './truth.js';
+import { layoutQuestion, regionsGrammar, regionsQuestion } from './questions.js';
+import { layoutTruth, regionTruth } from './truth.js';
 import { CELLS, IMAGE_SIDE, objectBox, objectCentre, type ShapeObject } from './world.js';
 
 /** How pictures of the Shapes world are drawn when they are measured. */
@@ -141,10 +137,10 @@ function examine(picture: KnownPicture, random: Random): Examined {
 }
 
 /** The question about the regions and the one about the layout. */
-function questionsAbout({ request, boxes, ids }: Examined, image: number): BatchQuestion[] {
+function questionsAbout({ request, boxes }: Examined, image: number): BatchQuestion[] {
   const regions = {
     question: regionsQuestion(request.text, boxes),
-    grammar: regionGrammar(ids),
+    grammar: regionsGrammar(boxes),
     maxTokens: 200,
   };
   const layout = {

@@ -7,18 +7,17 @@ import { type Random, seededRandom } from '../../util/seeded-random.js';
 import { sha256 } from '../../util/sha256.js';
 import { blended, type PatchCoder, recoded, smudged } from './distortions.js';
 import { drawPrompt, misread, type ShapesPrompt, sceneFor } from './prompts.js';
-import { renderScene } from './render.js';
 import {
   CAPTION_QUESTION,
-  captionTruth,
+  captionAnswer,
   layoutAnswer,
   layoutQuestion,
-  layoutTruth,
   regionsAnswer,
   regionsQuestion,
-  regionTruth,
-} from './truth.js';
-import { IMAGE_SIDE, objectBox, randomScene, type Scene, shuffled } from './world.js';
+} from './questions.js';
+import { renderScene } from './render.js';
+import { layoutTruth, regionTruth } from './truth.js';
+import { CELL_SIDE, IMAGE_SIDE, objectBox, randomScene, type Scene, shuffled } from './world.js';
 
 /** What a Shapes model is trained on from scratch. */
 export interface ShapesPretrainOptions {
@@ -163,24 +162,25 @@ export class ShapesPretrainSet implements SampleSet {
 /** A question about a picture and its true answer. */
 function lesson(request: ShapesPrompt, scene: Scene, random: Random): [string, string] {
   const u = random.uniform();
-  if (u < 0.6) {
+  if (u < 0.45) {
     const boxes = someBoxes(scene, random);
     const truths = boxes.map((box) => regionTruth(request, scene.objects, box));
-    return [regionsQuestion(request.text, boxes), regionsAnswer(truths)];
+    return [regionsQuestion(request.text, boxes), regionsAnswer(boxes, truths)];
   }
-  if (u < 0.85) {
+  if (u < 0.7) {
     return [layoutQuestion(request.text), layoutAnswer(layoutTruth(request, scene.objects))];
   }
-  return [CAPTION_QUESTION, captionTruth(scene.objects)];
+  // In any order, so that the place said before a thing is what tells which one is meant.
+  return [CAPTION_QUESTION, captionAnswer(shuffled(random, scene.objects))];
 }
 
 type Box = [number, number, number, number];
 
-/** One to five boxes as a proposer gives them: around objects, loosely, in any order, or anywhere. */
+/** One to five boxes as a proposer gives them: around objects, loosely, or in any cell, in any order. */
 function someBoxes(scene: Scene, random: Random): Box[] {
   const boxes = scene.objects.map((object) => loosened(objectBox(object), random));
   const surplus = random.below(boxes.length === 0 ? 2 : 3) + (boxes.length === 0 ? 1 : 0);
-  for (let i = 0; i < surplus && boxes.length < 5; i++) boxes.push(anywhere(random));
+  for (let i = 0; i < surplus && boxes.length < 5; i++) boxes.push(inSomeCell(random));
   return shuffled(random, boxes).slice(0, 1 + random.below(boxes.length));
 }
 
@@ -192,10 +192,11 @@ function loosened(box: readonly number[], random: Random): Box {
   }) as Box;
 }
 
-function anywhere(random: Random): Box {
+/** A box of half a cell's width or more, so that a thing in its cell is in it. */
+function inSomeCell(random: Random): Box {
   const side = () => {
-    const length = 4 + random.below(13);
-    const from = random.below(IMAGE_SIDE - length + 1);
+    const length = CELL_SIDE / 2 + random.below(CELL_SIDE / 2 + 1);
+    const from = CELL_SIDE * random.below(2) + random.below(CELL_SIDE - length + 1);
     return [from, from + length];
   };
   const [x0, x1] = side();

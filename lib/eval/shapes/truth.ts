@@ -21,7 +21,7 @@ export interface LayoutTruth {
 }
 
 /** Name of what is no object. */
-const NOTHING = 'nothing';
+export const NOTHING = 'nothing';
 /** Least share of the smaller of box and object that they have in common when the box is about it. */
 const LEAST_SHARE = 0.3;
 
@@ -121,40 +121,4 @@ export function layoutTruth(prompt: ShapesPrompt, objects: readonly ShapeObject[
   return relationHolds(prompt.relation, first.cell, second.cell)
     ? { score: 1, reason: 'as requested' }
     : { score: -1, reason: 'wrong places' };
-}
-
-/** What the picture shows, in reading order: "a solid red circle, a striped blue square", or "nothing". */
-export function captionTruth(objects: readonly ShapeObject[]): string {
-  if (objects.length === 0) return NOTHING;
-  return readingOrder(objects)
-    .map((o) => `a ${objectName(o)}`)
-    .join(', ');
-}
-
-/** Asks for a description of the picture; {@link captionTruth} is the answer. */
-export const CAPTION_QUESTION = 'what is in the picture?';
-
-/** Asks for name and score of regions, which are numbered from 1 and given by centre and sides. */
-export function regionsQuestion(request: string, boxes: readonly PixelBox[]): string {
-  const lines = boxes.map(([x0, y0, x1, y1], i) =>
-    [`${i + 1}:`, (x0 + x1) >> 1, (y0 + y1) >> 1, x1 - x0, y1 - y0].join(' '),
-  );
-  return [`request: ${request}`, ...lines, 'regions?'].join('\n');
-}
-
-/** Asks for the score of the arrangement. */
-export function layoutQuestion(request: string): string {
-  return `request: ${request}\nlayout?`;
-}
-
-/** The answer to {@link regionsQuestion}, in the grammar of the judge's answers. */
-export function regionsAnswer(truths: readonly RegionTruth[]): string {
-  return JSON.stringify({
-    regions: truths.map(({ object, score }, i) => ({ id: i + 1, object, score })),
-  });
-}
-
-/** The answer to {@link layoutQuestion}, in the grammar of the judge's answers. */
-export function layoutAnswer({ score, reason }: Pick<LayoutTruth, 'score' | 'reason'>): string {
-  return JSON.stringify({ global_layout_score: score, reason });
 }

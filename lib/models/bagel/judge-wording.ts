@@ -10,6 +10,8 @@ interface Slots {
 const PLACEHOLDER = /\{(\w+)\}/g;
 
 const SIZE = ['width', 'height'];
+/** What is known of a region's box. */
+const BOX = ['x0', 'y0', 'x1', 'y1', 'cx', 'cy', 'w', 'h', 'cell', ...SIZE];
 const REQUEST = { allowed: ['request', ...SIZE], needed: ['request'] };
 
 function template({ allowed, needed }: Slots) {
@@ -38,11 +40,16 @@ export const judgeWordingSchema = z.strictObject({
   system: template({ allowed: [], needed: [] }),
   /** The question about all regions; `{regions}` are their lines. */
   regions: template({ allowed: [...REQUEST.allowed, 'regions'], needed: ['request', 'regions'] }),
-  /** The line of one region: its number from 1 and its box, by corners or by centre and sides. */
-  region: template({
-    allowed: ['id', 'x0', 'y0', 'x1', 'y1', 'cx', 'cy', 'w', 'h', ...SIZE],
-    needed: ['id'],
-  }),
+  /**
+   * The line of one region: its number from 1 and its box, by corners, by centre and sides, or by the
+   * cell of a board of 8 x 8 that the centre lies in (a to h from the left, 1 to 8 from the top).
+   */
+  region: template({ allowed: ['id', ...BOX], needed: ['id'] }),
+  /**
+   * What an answer says again of a region before it names the object, as `"at"`; empty for nothing. A
+   * model that has just read where it looks need not search for it.
+   */
+  place: template({ allowed: BOX, needed: [] }).default(''),
   /** The question about the layout. */
   layout: template(REQUEST),
   /** How boxes are written: in pixels of the picture, or in thousandths of its sides. */

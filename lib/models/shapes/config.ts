@@ -8,7 +8,7 @@ import { type Config, parseBagelConfig } from '../bagel/config.js';
 export const SHAPES_CONFIG: Config = parseBagelConfig({
   llm: {
     // As many ids as assets/shapes/tokenizer.json has.
-    vocab_size: 505,
+    vocab_size: 537,
     hidden_size: 128,
     intermediate_size: 352,
     num_hidden_layers: 6,
@@ -33,11 +33,12 @@ export const SHAPES_CONFIG: Config = parseBagelConfig({
     timestep_shift: 3,
   },
   judge: {
-    version: 'shapes-judge-2',
+    version: 'shapes-judge-3',
     system: '',
     regions: 'request: {request}\n{regions}\nregions?',
-    // Where a thing is takes two numbers that way instead of four.
-    region: '{id}: {cx} {cy} {w} {h}',
+    // One token says where to look, and stands right before what is seen there.
+    region: '{id}:{cell}',
+    place: '{cell}',
     layout: 'request: {request}\nlayout?',
     coordinates: 'pixels',
     think: false,

@@ -19,7 +19,9 @@ const RESIDUAL = new Set(['o_proj', 'o_proj_moe_gen', 'out_proj', 'down_proj', '
  * the signal of 128 dimensions to the residual path. Here linear weights have a standard deviation of
  * 1 / sqrt(inputs), which keeps the size of what passes, and biases are 0. Projections back into a residual
  * stream of n layers are smaller by sqrt(2n), so that all layers together add about as much as there
- * was (GPT-2's rule). Rows of embedding tables have unit length. The velocity head is 0, as in BAGEL.
+ * was (GPT-2's rule), and embeddings have a standard deviation of 1, the size of what layers add: what a word
+ * says is not lost beside what a first, still blind, look at the picture adds to it. The velocity head
+ * is 0, as in BAGEL.
  *
  * @param vae code of the pictures, e.g. from `fitPatchCode`; default a random one.
  */
@@ -38,8 +40,7 @@ export function shapesModel(
       setParameter(module, 'weight', normalInit([...module.weight.shape], std, generator));
       if (module.bias) setParameter(module, 'bias', zerosInit([...module.bias.shape]));
     } else if (module instanceof Embedding) {
-      const [rows, width] = module.weight.shape;
-      setParameter(module, 'weight', normalInit([rows, width], 1 / Math.sqrt(width), generator));
+      setParameter(module, 'weight', normalInit([...module.weight.shape], 1, generator));
     }
     for (const [name, child] of module.namedChildren()) visit(child, `${key}.${name}`);
   };

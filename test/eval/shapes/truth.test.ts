@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import {
   CAPTION_QUESTION,
-  captionTruth,
+  captionAnswer,
   layoutAnswer,
   layoutQuestion,
   layoutTruth,
   objectBox,
+  type PixelBox,
   regionsAnswer,
+  regionsGrammar,
   regionsQuestion,
   regionTruth,
   type ShapeObject,
@@ -15,7 +17,6 @@ import {
   layoutGrammar,
   parseLayoutAnswer,
   parseRegionAnswer,
-  regionGrammar,
 } from '../../../lib/reward/score-grammar.js';
 import { at, promptOf } from '../../support/shapes.js';
 
@@ -144,21 +145,23 @@ describe("judge's truth about the layout", () => {
 describe("judge's questions and answers", () => {
   it('have the agreed wording', () => {
     const request = 'a red circle and a blue square';
+    const boxes: PixelBox[] = [
+      [2, 3, 14, 15],
+      [18, 2, 30, 12],
+    ];
     assert.equal(
-      regionsQuestion(request, [
-        [2, 3, 14, 15],
-        [18, 2, 30, 14],
-      ]),
-      'request: a red circle and a blue square\n1: 8 9 12 12\n2: 24 8 12 12\nregions?',
+      regionsQuestion(request, boxes),
+      'request: a red circle and a blue square\n1:c3\n2:g2\nregions?',
     );
     assert.equal(layoutQuestion(request), 'request: a red circle and a blue square\nlayout?');
     assert.equal(CAPTION_QUESTION, 'what is in the picture?');
     assert.equal(
-      regionsAnswer([
+      regionsAnswer(boxes, [
         { object: 'solid red circle', score: 1 },
         { object: 'striped red square', score: -0.5 },
       ]),
-      '{"regions":[{"id":1,"object":"solid red circle","score":1},{"id":2,"object":"striped red square","score":-0.5}]}',
+      '{"regions":[{"id":1,"at":"c3","object":"solid red circle","score":1},' +
+        '{"id":2,"at":"g2","object":"striped red square","score":-0.5}]}',
     );
     assert.equal(
       layoutAnswer({ score: 1, reason: 'as requested' }),
@@ -169,8 +172,9 @@ describe("judge's questions and answers", () => {
   it('fit the grammar of answers', () => {
     const truths = [1, 0.5, 0.3, 0, -0.3, -0.5, -1].map((score) => ({ object: 'nothing', score }));
     const ids = truths.map((_, i) => i + 1);
-    const regions = regionsAnswer(truths);
-    const grammar = regionGrammar(ids);
+    const boxes = truths.map((_, i): PixelBox => [4 * i, 0, 4 * i + 4, 32]);
+    const regions = regionsAnswer(boxes, truths);
+    const grammar = regionsGrammar(boxes);
     assert.equal(grammar.run(grammar.start, Buffer.from(regions)), grammar.end);
     assert.deepEqual(
       parseRegionAnswer(regions, ids).map((v) => ({ object: v.object, score: v.score })),
@@ -182,9 +186,9 @@ describe("judge's questions and answers", () => {
     assert.deepEqual(parseLayoutAnswer(layoutAnswer(verdict)), verdict);
   });
 
-  it('describe pictures in reading order', () => {
+  it('describe pictures by places', () => {
     const objects = [at(2, 'striped blue square'), at(1, 'solid red circle')];
-    assert.equal(captionTruth(objects), 'a solid red circle, a striped blue square');
-    assert.equal(captionTruth([]), 'nothing');
+    assert.equal(captionAnswer(objects), 'c7 striped blue square, g3 solid red circle');
+    assert.equal(captionAnswer([]), 'nothing');
   });
 });
