@@ -34,6 +34,11 @@ export interface ShapesPretrainOptions {
   misreadShare: number;
   /** Records before this one are all read rightly: first draw, then err. */
   misreadFrom: number;
+  /**
+   * Before this one looking is mostly saying what is where: first see, then judge. With all questions from
+   * the start the model learns to list a picture's things and not to tell their places apart.
+   */
+  judgeFrom: number;
   /** The model's latent code: pictures to look at also pass through it, as drawn ones have. */
   code: PatchCoder;
 }
@@ -49,11 +54,11 @@ export class ShapesPretrainSet implements SampleSet {
   readonly #options: ShapesPretrainOptions;
 
   constructor(options: ShapesPretrainOptions) {
-    const { size, seed, generationShare, misreadShare, misreadFrom } = options;
+    const { size, seed, generationShare, misreadShare, misreadFrom, judgeFrom } = options;
     this.size = size;
     this.#options = options;
     this.fingerprint = sha256(
-      JSON.stringify({ size, seed, generationShare, misreadShare, misreadFrom }),
+      JSON.stringify({ size, seed, generationShare, misreadShare, misreadFrom, judgeFrom }),
     );
   }
 
@@ -72,7 +77,7 @@ export class ShapesPretrainSet implements SampleSet {
     const sample =
       random.uniform() < this.#options.generationShare
         ? this.#drawing(random, index)
-        : this.#looking(random);
+        : this.#looking(random, index);
     return {
       ...sample,
       id: this.idOf(index),
@@ -112,11 +117,16 @@ export class ShapesPretrainSet implements SampleSet {
     };
   }
 
-  #looking(random: Random): Omit<NamedSample, 'id'> {
+  #looking(random: Random, index: number): Omit<NamedSample, 'id'> {
     const prompt = drawPrompt(random);
     const scene = random.uniform() < 0.5 ? sceneFor(prompt, random) : randomScene(random);
     const request = this.#requestFor(prompt, random);
-    const [question, answer] = lesson(request, scene, random);
+    const [question, answer] = lesson(
+      request,
+      scene,
+      random,
+      index < this.#options.judgeFrom ? SEEING : JUDGING,
+    );
     const { tokenizer } = this.#options;
     const texts = [tokenizer.encode(question), tokenizer.encode(answer)];
     return {
@@ -159,15 +169,29 @@ export class ShapesPretrainSet implements SampleSet {
   }
 }
 
+/** Shares of the kinds of questions; the rest asks for a description. */
+interface Curriculum {
+  regions: number;
+  layouts: number;
+}
+
+const SEEING: Curriculum = { regions: 0.1, layouts: 0.1 };
+const JUDGING: Curriculum = { regions: 0.45, layouts: 0.25 };
+
 /** A question about a picture and its true answer. */
-function lesson(request: ShapesPrompt, scene: Scene, random: Random): [string, string] {
+function lesson(
+  request: ShapesPrompt,
+  scene: Scene,
+  random: Random,
+  { regions, layouts }: Curriculum,
+): [string, string] {
   const u = random.uniform();
-  if (u < 0.45) {
+  if (u < regions) {
     const boxes = someBoxes(scene, random);
     const truths = boxes.map((box) => regionTruth(request, scene.objects, box));
     return [regionsQuestion(request.text, boxes), regionsAnswer(boxes, truths)];
   }
-  if (u < 0.7) {
+  if (u < regions + layouts) {
     return [layoutQuestion(request.text), layoutAnswer(layoutTruth(request, scene.objects))];
   }
   // In any order, so that the place said before a thing is what tells which one is meant.

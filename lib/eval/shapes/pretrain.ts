@@ -25,14 +25,17 @@ export interface ShapesPretrainPlan {
   /** Share of drawing records with a misread caption, and the first record that may have one. */
   misreadShare: number;
   misreadFrom: number;
+  /** The first record from which on all kinds of questions are asked. */
+  judgeFrom: number;
 }
 
 /** The plan of the model that is shipped. */
 export const SHAPES_PLAN = {
   seed: 0,
   generationShare: 0.5,
-  misreadShare: 0.35,
-  misreadFrom: 350_000,
+  misreadShare: 0.3,
+  misreadFrom: 300_000,
+  judgeFrom: 90_000,
 } as const;
 
 /** Records of an epoch; more than a run needs, so that none comes twice. */
@@ -66,7 +69,7 @@ export async function pretrainShapes(
   plan: ShapesPretrainPlan,
   hooks: TrainerHooks = {},
 ): Promise<PretrainedShapes> {
-  const { seed, generationShare, misreadShare, misreadFrom } = plan;
+  const { seed, generationShare, misreadShare, misreadFrom, judgeFrom } = plan;
   const tokenizer = loadTokenizer(plan.tokenizerDir);
   const { bagel, vae } = shapesModel(seed, shapesCode(seed));
   const dataset = new ShapesPretrainSet({
@@ -76,6 +79,7 @@ export async function pretrainShapes(
     generationShare,
     misreadShare,
     misreadFrom,
+    judgeFrom,
     code: vae,
   });
   const trainer = new Trainer(

@@ -128,6 +128,7 @@ describe('shapes pretraining', function () {
       generationShare: 0.7,
       misreadShare: 0,
       misreadFrom: 0,
+      judgeFrom: 0,
       code,
       ...options,
     });
