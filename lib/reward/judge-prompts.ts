@@ -39,7 +39,7 @@ export function regionQuestion(
     style === 'pixels'
       ? `in pixels of the picture, which is ${size.width} wide and ${size.height} high`
       : `in thousandths of the picture's width and height (it is ${size.width} x ${size.height} pixels)`;
-  const lines = regions.map(({ box }, i) => `Region ${i + 1}: [${coordinates(box, size, style)}]`);
+  const lines = regions.map(({ box }, i) => `Region ${i + 1}: [${boxText(box, size, style)}]`);
   return [
     `The picture was requested with these words: ${quoted(request)}`,
     '',
@@ -87,6 +87,8 @@ export interface JudgeWords {
   version: string;
   /** Whether to reason before the answer, unless the caller decides. */
   think: boolean;
+  /** Whether answers say what of the request a region stands for. */
+  counterpart: boolean;
   /** How boxes are written, unless the caller decides. */
   coordinates: CoordinateStyle;
   /** What comes before the picture; empty for nothing. */
@@ -110,6 +112,7 @@ export interface JudgeWords {
 const BUILT_IN: JudgeWords = {
   version: promptVersion,
   think: true,
+  counterpart: false,
   coordinates: 'normalized',
   system: judgeSystemPrompt,
   regions: regionQuestion,
@@ -123,12 +126,13 @@ const BUILT_IN: JudgeWords = {
  */
 export function judgeWords(wording?: JudgeWording): JudgeWords {
   if (wording === undefined) return BUILT_IN;
-  const { version, think } = wording;
+  const { version, think, counterpart, coordinates } = wording;
   const line = (text: string): string => text.trim().replace(/\s+/g, ' ');
   return {
     version,
     think,
-    coordinates: wording.coordinates,
+    counterpart,
+    coordinates,
     system: () => wording.system,
     regions: (request, regions, { width, height }, style) => {
       const lines = regions.map(({ box }, i) =>
@@ -168,7 +172,7 @@ export function boardCell(
   return `${'abcdefgh'[along((x0 + x1) / 2, width)]}${along((y0 + y1) / 2, height) + 1}`;
 }
 
-function coordinates(
+function boxText(
   box: RegionProposal['box'],
   size: { width: number; height: number },
   style: CoordinateStyle,

@@ -211,6 +211,7 @@ export class Judge {
       grammar: regionGrammar(ids, {
         think: this.#think,
         maxObjectBytes,
+        counterpart: this.#words.counterpart,
         places: this.#words.places(item.regions, record, coordinates),
       }),
       maxTokens: this.#options.maxRegionTokens ?? 4096,

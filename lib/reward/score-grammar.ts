@@ -12,6 +12,8 @@ export interface GrammarOptions {
   think?: boolean;
   /** What is said again of each region, as `"at"` before its object; default: nothing. */
   places?: readonly string[];
+  /** Each object is followed by what of the request it stands for, as `"for"`. */
+  counterpart?: boolean;
   /** Longest name of an object, in UTF-8 bytes; default 64. */
   maxObjectBytes?: number;
   /** Longest reason, in UTF-8 bytes; default 200. */
@@ -38,7 +40,7 @@ export interface LayoutVerdict {
 /**
  * Grammar of the answer about regions:
  * `{"regions":[{"id":1,"object":"...","score":-0.5},...]}` with exactly the given ids in order, and
- * `"at":"..."` after the id where there are places.
+ * `"at":"..."` after the id where there are places, `"for":"..."` after the object with counterparts.
  *
  * @throws DataError when there are no ids.
  */
@@ -49,12 +51,17 @@ export function regionGrammar(ids: readonly number[], options: GrammarOptions = 
     });
   }
   const parts: GrammarPart[] = prelude(options);
+  const text: GrammarPart = { kind: 'text', maxBytes: options.maxObjectBytes ?? 64 };
+  const counterpart: GrammarPart[] = options.counterpart
+    ? [{ kind: 'literal', text: '","for":"' }, text]
+    : [];
   ids.forEach((id, i) => {
     const before = i === 0 ? '{"regions":[' : '},';
     const at = options.places === undefined ? '' : `"at":${JSON.stringify(options.places[i])},`;
     parts.push(
       { kind: 'literal', text: `${before}{"id":${id},${at}"object":"` },
-      { kind: 'text', maxBytes: options.maxObjectBytes ?? 64 },
+      text,
+      ...counterpart,
       { kind: 'literal', text: '","score":' },
       { kind: 'score' },
     );

@@ -27,13 +27,14 @@ export const ANSWER_TOKENS = [
   '{"regions":[{"id":',
   ',"at":"',
   '","object":"',
+  '","for":"',
   '","score":',
   '},{"id":',
   '}]}',
   '{"global_layout_score":',
   ',"reason":"',
   '"}',
-  ...['-1', '-0.5', '-0.3', '0.3', '0.5'],
+  ...['-1', '-0.5'],
 ] as const;
 
 /** Cells of the board that tells places, from "a1" top left to "h8". */

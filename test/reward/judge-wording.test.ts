@@ -49,7 +49,7 @@ describe('judge wording', () => {
     const prompt = '  a red circle and\n a blue square ';
     const raw = await judge.score(image, { imageFile: 'x.png', prompt, regions });
     assert.equal(raw.status, 'ok');
-    assert.equal(raw.prompt_version, 'shapes-judge-3');
+    assert.equal(raw.prompt_version, 'shapes-judge-4');
     assert.deepEqual(heard.system, ['']);
     assert.deepEqual(
       heard.asked.map((q) => q.question),
@@ -61,7 +61,7 @@ describe('judge wording', () => {
     assert.equal(heard.asked[0].grammar.parts[0].kind, 'literal', 'no thoughts come first');
     assert.match(
       raw.vlm_raw_output ?? '',
-      /"id":1,"at":"c3","object":.*"id":2,"at":"g3","object":/,
+      /"id":1,"at":"c3","object":".+","for":".+","score":.*"id":2,"at":"g3",/,
     );
     assert.deepEqual(
       raw.vlm_rewards.map(({ status }) => status),
@@ -83,13 +83,13 @@ describe('judge wording', () => {
   it('gives way to what the user decides', async () => {
     const { heard, model } = recorder();
     const options = {
-      wording: { ...SHAPES, region: '{id}: {cx} {cy} {w} {h}', place: '' },
+      wording: { ...SHAPES, region: '{id}: {cx} {cy} {w} {h}', place: '', counterpart: false },
       think: true,
       coordinates: 'normalized' as const,
     };
     await new Judge(model, options).score(image, { imageFile: '', prompt: 'x', regions });
     assert.match(heard.asked[0].question, /^1: 250 281 375 375$/m);
-    assert.doesNotMatch(String.fromCharCode(...heard.asked[0].grammar.shortest), /"at"/);
+    assert.doesNotMatch(String.fromCharCode(...heard.asked[0].grammar.shortest), /"at"|"for"/);
     assert.equal(heard.asked[0].grammar.parts[0].kind, 'until');
   });
 
@@ -147,6 +147,7 @@ describe('judge wording', () => {
     refused({ regions: '{request}?' }, 'judge.regions', /\{regions\}/);
     refused({ region: '{x0} {y0}' }, 'judge.region', /\{id\}/);
     refused({ place: '{id}' }, 'judge.place', /\{id\}/);
+    refused({ counterpart: 'yes' }, 'judge.counterpart', /true or false/);
     refused({ system: 'You judge {request}.' }, 'judge.system', /\{request\}/);
     refused({ coordinates: 'percent' }, 'judge.coordinates', /pixels/);
     refused({ extra: 1 }, 'judge.extra', /unknown key/);

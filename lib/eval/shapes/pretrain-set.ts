@@ -176,7 +176,7 @@ interface Curriculum {
 }
 
 const SEEING: Curriculum = { regions: 0.1, layouts: 0.1 };
-const JUDGING: Curriculum = { regions: 0.45, layouts: 0.25 };
+const JUDGING: Curriculum = { regions: 0.5, layouts: 0.25 };
 
 /** A question about a picture and its true answer. */
 function lesson(

@@ -34,7 +34,7 @@ export const SHAPES_PLAN = {
   seed: 0,
   generationShare: 0.5,
   misreadShare: 0.3,
-  misreadFrom: 300_000,
+  misreadFrom: 250_000,
   judgeFrom: 90_000,
 } as const;
 

@@ -81,7 +81,7 @@ export function relationHolds(relation: Relation, a: number, b: number): boolean
 }
 
 /** A requested object's words without an article: "striped red circle". */
-function nameOf({ texture, colour, shape }: Wanted, noun: string = shape): string {
+export function wantedName({ texture, colour, shape }: Wanted, noun: string = shape): string {
   return [texture, colour, noun].filter((word) => word !== null).join(' ');
 }
 
@@ -92,15 +92,15 @@ function pairPrompt(
   relation: Relation | null = null,
 ): ShapesPrompt {
   const link = relation === null ? 'and' : RELATION_WORDS[relation];
-  const text = `a ${nameOf(first)} ${link} a ${nameOf(second)}`;
+  const text = `a ${wantedName(first)} ${link} a ${wantedName(second)}`;
   return { family, text, objects: [first, second], relation };
 }
 
 function numberPrompt(count: number, kind: Wanted, other: Wanted | null): ShapesPrompt {
-  const many = `${NUMBER_WORDS[count]} ${nameOf(kind, PLURALS[kind.shape])}`;
+  const many = `${NUMBER_WORDS[count]} ${wantedName(kind, PLURALS[kind.shape])}`;
   return {
     family: 'numeracy',
-    text: other === null ? many : `${many} and a ${nameOf(other)}`,
+    text: other === null ? many : `${many} and a ${wantedName(other)}`,
     objects: [...Array<Wanted>(count).fill(kind), ...(other === null ? [] : [other])],
     relation: null,
   };

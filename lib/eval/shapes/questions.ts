@@ -23,14 +23,20 @@ export function regionsQuestion(request: string, boxes: readonly PixelBox[]): st
 /** The form of the answers to {@link regionsQuestion}. */
 export function regionsGrammar(boxes: readonly PixelBox[]): ByteGrammar {
   const ids = boxes.map((_, i) => i + 1);
-  return regionGrammar(ids, { places: placesOf(boxes) });
+  return regionGrammar(ids, { places: placesOf(boxes), counterpart: WORDS.counterpart });
 }
 
 /** The answer to {@link regionsQuestion}. */
 export function regionsAnswer(boxes: readonly PixelBox[], truths: readonly RegionTruth[]): string {
   const at = placesOf(boxes);
   return JSON.stringify({
-    regions: truths.map(({ object, score }, i) => ({ id: i + 1, at: at?.[i], object, score })),
+    regions: truths.map(({ object, counterpart, score }, i) => ({
+      id: i + 1,
+      at: at?.[i],
+      object,
+      for: WORDS.counterpart ? counterpart : undefined,
+      score,
+    })),
   });
 }
 

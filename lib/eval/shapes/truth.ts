@@ -1,6 +1,6 @@
 import { agrees } from './oracle.js';
-import { relationHolds, type ShapesPrompt, type Wanted } from './prompts.js';
-import { objectBox, readingOrder, type ShapeObject } from './world.js';
+import { relationHolds, type ShapesPrompt, wantedName } from './prompts.js';
+import { objectBox, readingOrder, type Shape, type ShapeObject } from './world.js';
 
 /** A box of whole pixels: left, top, right, bottom, with exclusive ends. */
 export type PixelBox = readonly [x0: number, y0: number, x1: number, y1: number];
@@ -9,7 +9,9 @@ export type PixelBox = readonly [x0: number, y0: number, x1: number, y1: number]
 export interface RegionTruth {
   /** Name of the object, or "nothing". */
   object: string;
-  /** In [-1, 1], with at most one decimal. */
+  /** What of the request it stands for, well or badly, in the request's words; or "nothing". */
+  counterpart: string;
+  /** 1, 0, -0.5 or -1. */
   score: number;
 }
 
@@ -61,31 +63,10 @@ export function objectInBox<T extends ShapeObject>(objects: readonly T[], box: P
   return most >= LEAST_SHARE * Math.min(area(box), area(objectBox(best))) ? best : null;
 }
 
-/** One decimal, half away from zero, never -0. */
-function oneDecimal(value: number): number {
-  const tenths = Math.round(Math.abs(value) * 10);
-  return tenths === 0 ? 0 : (Math.sign(value) * tenths) / 10;
-}
-
-/** Score of an object for one kind of requested object. */
-function scoreFor(
-  wanted: Wanted,
-  requested: number,
-  o: ShapeObject,
-  objects: readonly ShapeObject[],
-): number {
-  if (agrees(wanted, o)) {
-    const present = objects.filter((other) => agrees(wanted, other)).length;
-    return present <= requested ? 1 : oneDecimal((2 * requested) / present - 1);
-  }
-  return wanted.shape === o.shape || wanted.colour === o.colour ? -0.5 : -1;
-}
-
 /**
- * The truth about a region of a picture with these objects. Background scores 0. An object that agrees
- * with a requested one in all named attributes scores 1, or, when `p` such objects are present and only
- * `q` are requested, 2q/p - 1 rounded to one decimal; one that shares only the shape or the named
- * colour of a requested object -0.5; any other -1. The best of several requested kinds counts.
+ * The truth about a region of a picture with these objects. Background scores 0, an object that agrees with a
+ * requested one in all named attributes 1, one that shares only the shape or else the named colour of
+ * a requested one -0.5, any other -1. How many there should be is a matter of the layout.
  *
  * @param box in pixels of the picture.
  */
@@ -95,30 +76,32 @@ export function regionTruth(
   box: PixelBox,
 ): RegionTruth {
   const o = objectInBox(objects, box);
-  if (o === null) return { object: NOTHING, score: 0 };
-  const kinds = new Map<string, { wanted: Wanted; requested: number }>();
-  for (const wanted of prompt.objects) {
-    const key = `${wanted.texture} ${wanted.colour} ${wanted.shape}`;
-    const requested = (kinds.get(key)?.requested ?? 0) + 1;
-    kinds.set(key, { wanted, requested });
-  }
-  const scores = [...kinds.values()].map((k) => scoreFor(k.wanted, k.requested, o, objects));
-  return { object: objectName(o), score: Math.max(...scores) };
+  if (o === null) return { object: NOTHING, counterpart: NOTHING, score: 0 };
+  const object = objectName(o);
+  const { objects: wanted } = prompt;
+  const fitting = wanted.find((w) => agrees(w, o));
+  if (fitting !== undefined) return { object, counterpart: wantedName(fitting), score: 1 };
+  const akin = wanted.find((w) => w.shape === o.shape) ?? wanted.find((w) => w.colour === o.colour);
+  return akin === undefined
+    ? { object, counterpart: NOTHING, score: -1 }
+    : { object, counterpart: wantedName(akin), score: -0.5 };
 }
 
 /**
  * The truth about the arrangement, whatever the colours and textures: the number of objects comes
- * first, then whether both shapes of a relation are there, then whether it holds.
+ * first, then whether all shapes are there, then whether the relation holds.
  */
 export function layoutTruth(prompt: ShapesPrompt, objects: readonly ShapeObject[]): LayoutTruth {
-  if (objects.length !== prompt.objects.length) return { score: -0.5, reason: 'wrong number' };
-  if (prompt.relation === null) return { score: 1, reason: 'as requested' };
-  // Two objects are requested and two are there: none missing means each exactly once.
-  const [first, second] = prompt.objects.map((w) => objects.find((o) => o.shape === w.shape));
-  if (first === undefined || second === undefined) {
+  const { objects: wanted, relation } = prompt;
+  if (objects.length !== wanted.length) return { score: -0.5, reason: 'wrong number' };
+  const shapes = (of: ReadonlyArray<{ shape: Shape }>) => of.map(({ shape }) => shape).sort();
+  if (shapes(objects).join() !== shapes(wanted).join()) {
     return { score: -0.5, reason: 'something is missing' };
   }
-  return relationHolds(prompt.relation, first.cell, second.cell)
+  if (relation === null) return { score: 1, reason: 'as requested' };
+  // Two objects with different shapes are requested and there.
+  const [first, second] = wanted.map((w) => objects.find((o) => o.shape === w.shape));
+  return relationHolds(relation, (first as ShapeObject).cell, (second as ShapeObject).cell)
     ? { score: 1, reason: 'as requested' }
     : { score: -1, reason: 'wrong places' };
 }

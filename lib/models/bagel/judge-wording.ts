@@ -50,6 +50,11 @@ export const judgeWordingSchema = z.strictObject({
    * model that has just read where it looks need not search for it.
    */
   place: template({ allowed: BOX, needed: [] }).default(''),
+  /**
+   * Whether an answer says what of the request a region stands for, as `"for"`, before it scores the
+   * region. A score then compares two names that stand side by side.
+   */
+  counterpart: z.boolean().default(false),
   /** The question about the layout. */
   layout: template(REQUEST),
   /** How boxes are written: in pixels of the picture, or in thousandths of its sides. */

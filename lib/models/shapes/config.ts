@@ -8,7 +8,7 @@ import { type Config, parseBagelConfig } from '../bagel/config.js';
 export const SHAPES_CONFIG: Config = parseBagelConfig({
   llm: {
     // As many ids as assets/shapes/tokenizer.json has.
-    vocab_size: 537,
+    vocab_size: 535,
     hidden_size: 128,
     intermediate_size: 352,
     num_hidden_layers: 6,
@@ -33,12 +33,13 @@ export const SHAPES_CONFIG: Config = parseBagelConfig({
     timestep_shift: 3,
   },
   judge: {
-    version: 'shapes-judge-3',
+    version: 'shapes-judge-4',
     system: '',
     regions: 'request: {request}\n{regions}\nregions?',
     // One token says where to look, and stands right before what is seen there.
     region: '{id}:{cell}',
     place: '{cell}',
+    counterpart: true,
     layout: 'request: {request}\nlayout?',
     coordinates: 'pixels',
     think: false,

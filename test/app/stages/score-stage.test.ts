@@ -92,7 +92,7 @@ describe('scoring in batches', function () {
 
   it('fails only the picture that fails', async () => {
     // Enough for two regions but not for three.
-    const few = { settings: { ...settings, maxRegionTokens: 20 } };
+    const few = { settings: { ...settings, maxRegionTokens: 25 } };
     const alone = await score('few-alone', 1, few);
     assert.ok(alone.done > 0 && alone.failed > 0, JSON.stringify(alone));
     const together = await score('few-together', 5, few);
