@@ -89,6 +89,8 @@ export interface JudgeWords {
   think: boolean;
   /** Whether answers say what of the request a region stands for. */
   counterpart: boolean;
+  /** Whether answers about the layout say what is where. */
+  describe: boolean;
   /** How boxes are written, unless the caller decides. */
   coordinates: CoordinateStyle;
   /** What comes before the picture; empty for nothing. */
@@ -113,6 +115,7 @@ const BUILT_IN: JudgeWords = {
   version: promptVersion,
   think: true,
   counterpart: false,
+  describe: false,
   coordinates: 'normalized',
   system: judgeSystemPrompt,
   regions: regionQuestion,
@@ -126,12 +129,13 @@ const BUILT_IN: JudgeWords = {
  */
 export function judgeWords(wording?: JudgeWording): JudgeWords {
   if (wording === undefined) return BUILT_IN;
-  const { version, think, counterpart, coordinates } = wording;
+  const { version, think, counterpart, describe, coordinates } = wording;
   const line = (text: string): string => text.trim().replace(/\s+/g, ' ');
   return {
     version,
     think,
     counterpart,
+    describe,
     coordinates,
     system: () => wording.system,
     regions: (request, regions, { width, height }, style) => {

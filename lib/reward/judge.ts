@@ -249,7 +249,11 @@ export class Judge {
     const question = {
       ...place,
       question: this.#words.layout(item.prompt, record),
-      grammar: layoutGrammar({ think: this.#think, maxReasonBytes }),
+      grammar: layoutGrammar({
+        think: this.#think,
+        maxReasonBytes,
+        describe: this.#words.describe,
+      }),
       maxTokens: this.#options.maxLayoutTokens ?? 1024,
       maxThinkTokens: this.#options.maxThinkTokens,
     };

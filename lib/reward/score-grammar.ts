@@ -14,9 +14,11 @@ export interface GrammarOptions {
   places?: readonly string[];
   /** Each object is followed by what of the request it stands for, as `"for"`. */
   counterpart?: boolean;
+  /** An answer about the layout begins with what is where, as `"seen"`. */
+  describe?: boolean;
   /** Longest name of an object, in UTF-8 bytes; default 64. */
   maxObjectBytes?: number;
-  /** Longest reason, in UTF-8 bytes; default 200. */
+  /** Longest reason and longest description, in UTF-8 bytes; default 200. */
   maxReasonBytes?: number;
 }
 
@@ -70,14 +72,22 @@ export function regionGrammar(ids: readonly number[], options: GrammarOptions = 
   return new ByteGrammar(parts);
 }
 
-/** Grammar of the answer about the layout: `{"global_layout_score":0.8,"reason":"..."}`. */
+/**
+ * Grammar of the answer about the layout: `{"global_layout_score":0.8,"reason":"..."}`, and `"seen":"..."`
+ * before the score with a description.
+ */
 export function layoutGrammar(options: GrammarOptions = {}): ByteGrammar {
+  const text: GrammarPart = { kind: 'text', maxBytes: options.maxReasonBytes ?? 200 };
+  const seen: GrammarPart[] = options.describe
+    ? [{ kind: 'literal', text: '{"seen":"' }, text, { kind: 'literal', text: '",' }]
+    : [{ kind: 'literal', text: '{' }];
   return new ByteGrammar([
     ...prelude(options),
-    { kind: 'literal', text: '{"global_layout_score":' },
+    ...seen,
+    { kind: 'literal', text: '"global_layout_score":' },
     { kind: 'score' },
     { kind: 'literal', text: ',"reason":"' },
-    { kind: 'text', maxBytes: options.maxReasonBytes ?? 200 },
+    text,
     { kind: 'literal', text: '"}' },
   ]);
 }

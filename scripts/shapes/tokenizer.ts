@@ -31,6 +31,8 @@ export const ANSWER_TOKENS = [
   '","score":',
   '},{"id":',
   '}]}',
+  '{"seen":"',
+  '","global_layout_score":',
   '{"global_layout_score":',
   ',"reason":"',
   '"}',

@@ -49,7 +49,7 @@ describe('judge wording', () => {
     const prompt = '  a red circle and\n a blue square ';
     const raw = await judge.score(image, { imageFile: 'x.png', prompt, regions });
     assert.equal(raw.status, 'ok');
-    assert.equal(raw.prompt_version, 'shapes-judge-4');
+    assert.equal(raw.prompt_version, 'shapes-judge-5');
     assert.deepEqual(heard.system, ['']);
     assert.deepEqual(
       heard.asked.map((q) => q.question),
@@ -63,6 +63,7 @@ describe('judge wording', () => {
       raw.vlm_raw_output ?? '',
       /"id":1,"at":"c3","object":".+","for":".+","score":.*"id":2,"at":"g3",/,
     );
+    assert.match(raw.global_raw_output ?? '', /^\{"seen":".+","global_layout_score":/);
     assert.deepEqual(
       raw.vlm_rewards.map(({ status }) => status),
       ['ok', 'ok'],

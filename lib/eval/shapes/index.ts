@@ -41,6 +41,7 @@ export {
   captionAnswer,
   layoutAnswer,
   layoutQuestion,
+  layoutsGrammar,
   regionsAnswer,
   regionsGrammar,
   regionsQuestion,

@@ -2,10 +2,10 @@ import type { RgbImage } from '../../data/images.js';
 import { type InferencerParts, InterleaveInferencer } from '../../generate/inferencer.js';
 import type { InferenceInput } from '../../generate/options.js';
 import { type BatchQuestion, type JudgeModel, readTogether } from '../../reward/judge.js';
-import { layoutGrammar, parseLayoutAnswer, parseRegionAnswer } from '../../reward/score-grammar.js';
+import { parseLayoutAnswer, parseRegionAnswer } from '../../reward/score-grammar.js';
 import type { Random } from '../../util/seeded-random.js';
 import { drawPrompt, type ShapesPrompt, swapped } from './prompts.js';
-import { layoutQuestion, regionsGrammar, regionsQuestion } from './questions.js';
+import { layoutQuestion, layoutsGrammar, regionsGrammar, regionsQuestion } from './questions.js';
 import { layoutTruth, regionTruth } from './truth.js';
 import { CELLS, IMAGE_SIDE, objectBox, objectCentre, type ShapeObject } from './world.js';
 
@@ -145,7 +145,7 @@ function questionsAbout({ request, boxes }: Examined, image: number): BatchQuest
   };
   const layout = {
     question: layoutQuestion(request.text),
-    grammar: layoutGrammar(),
+    grammar: layoutsGrammar(),
     maxTokens: 100,
   };
   return [regions, layout].map((question) => ({ ...question, image, seed: 0 }));

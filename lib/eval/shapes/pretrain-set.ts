@@ -176,7 +176,7 @@ interface Curriculum {
 }
 
 const SEEING: Curriculum = { regions: 0.1, layouts: 0.1 };
-const JUDGING: Curriculum = { regions: 0.5, layouts: 0.25 };
+const JUDGING: Curriculum = { regions: 0.5, layouts: 0.35 };
 
 /** A question about a picture and its true answer. */
 function lesson(
@@ -192,7 +192,8 @@ function lesson(
     return [regionsQuestion(request.text, boxes), regionsAnswer(boxes, truths)];
   }
   if (u < regions + layouts) {
-    return [layoutQuestion(request.text), layoutAnswer(layoutTruth(request, scene.objects))];
+    const truth = layoutTruth(request, scene.objects);
+    return [layoutQuestion(request.text), layoutAnswer(scene.objects, truth)];
   }
   // In any order, so that the place said before a thing is what tells which one is meant.
   return [CAPTION_QUESTION, captionAnswer(shuffled(random, scene.objects))];

@@ -1,9 +1,9 @@
 import { SHAPES_CONFIG } from '../../models/shapes/index.js';
 import type { ByteGrammar } from '../../reward/byte-grammar.js';
 import { boardCell, judgeWords } from '../../reward/judge-prompts.js';
-import { regionGrammar } from '../../reward/score-grammar.js';
+import { layoutGrammar, regionGrammar } from '../../reward/score-grammar.js';
 import { type LayoutTruth, NOTHING, objectName, type PixelBox, type RegionTruth } from './truth.js';
-import { IMAGE_SIDE, objectBox, type ShapeObject } from './world.js';
+import { IMAGE_SIDE, objectBox, readingOrder, type ShapeObject } from './world.js';
 
 /** The words the Shapes model is trained in and asked in. */
 const WORDS = judgeWords(SHAPES_CONFIG.judge);
@@ -45,9 +45,18 @@ export function layoutQuestion(request: string): string {
   return WORDS.layout(request, SIZE);
 }
 
-/** The answer to {@link layoutQuestion}. */
-export function layoutAnswer({ score, reason }: Pick<LayoutTruth, 'score' | 'reason'>): string {
-  return JSON.stringify({ global_layout_score: score, reason });
+/** The form of the answers to {@link layoutQuestion}. */
+export function layoutsGrammar(): ByteGrammar {
+  return layoutGrammar({ describe: WORDS.describe });
+}
+
+/** The answer to {@link layoutQuestion}; the description is in reading order. */
+export function layoutAnswer(
+  objects: readonly ShapeObject[],
+  { score, reason }: LayoutTruth,
+): string {
+  const seen = WORDS.describe ? captionAnswer(readingOrder(objects)) : undefined;
+  return JSON.stringify({ seen, global_layout_score: score, reason });
 }
 
 /** Asks for a description of the picture; {@link captionAnswer} is the answer. */

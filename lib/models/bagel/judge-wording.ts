@@ -57,6 +57,8 @@ export const judgeWordingSchema = z.strictObject({
   counterpart: z.boolean().default(false),
   /** The question about the layout. */
   layout: template(REQUEST),
+  /** Whether an answer about the layout says what is where, as `"seen"`, before its score. */
+  describe: z.boolean().default(false),
   /** How boxes are written: in pixels of the picture, or in thousandths of its sides. */
   coordinates: z.enum(['pixels', 'normalized']),
   /** Whether it has learned to reason before it answers. */

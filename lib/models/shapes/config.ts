@@ -8,7 +8,7 @@ import { type Config, parseBagelConfig } from '../bagel/config.js';
 export const SHAPES_CONFIG: Config = parseBagelConfig({
   llm: {
     // As many ids as assets/shapes/tokenizer.json has.
-    vocab_size: 535,
+    vocab_size: 537,
     hidden_size: 128,
     intermediate_size: 352,
     num_hidden_layers: 6,
@@ -33,7 +33,7 @@ export const SHAPES_CONFIG: Config = parseBagelConfig({
     timestep_shift: 3,
   },
   judge: {
-    version: 'shapes-judge-4',
+    version: 'shapes-judge-5',
     system: '',
     regions: 'request: {request}\n{regions}\nregions?',
     // One token says where to look, and stands right before what is seen there.
@@ -41,6 +41,7 @@ export const SHAPES_CONFIG: Config = parseBagelConfig({
     place: '{cell}',
     counterpart: true,
     layout: 'request: {request}\nlayout?',
+    describe: true,
     coordinates: 'pixels',
     think: false,
   },

@@ -4,6 +4,7 @@ import {
   captionAnswer,
   layoutAnswer,
   layoutQuestion,
+  layoutsGrammar,
   layoutTruth,
   objectBox,
   type PixelBox,
@@ -13,11 +14,7 @@ import {
   regionTruth,
   type ShapeObject,
 } from '../../../lib/eval/shapes/index.js';
-import {
-  layoutGrammar,
-  parseLayoutAnswer,
-  parseRegionAnswer,
-} from '../../../lib/reward/score-grammar.js';
+import { parseLayoutAnswer, parseRegionAnswer } from '../../../lib/reward/score-grammar.js';
 import { at, promptOf } from '../../support/shapes.js';
 
 /** Objects in cells 0, 1, 2 and so on. */
@@ -178,8 +175,12 @@ describe("judge's questions and answers", () => {
         '{"id":2,"at":"g2","object":"striped red square","for":"blue square","score":-0.5}]}',
     );
     assert.equal(
-      layoutAnswer({ score: 1, reason: 'as requested' }),
-      '{"global_layout_score":1,"reason":"as requested"}',
+      layoutAnswer([at(3, 'solid blue square'), at(0, 'solid red circle')], {
+        score: 1,
+        reason: 'as requested',
+      }),
+      '{"seen":"c3 solid red circle, g7 solid blue square",' +
+        '"global_layout_score":1,"reason":"as requested"}',
     );
   });
 
@@ -199,9 +200,10 @@ describe("judge's questions and answers", () => {
       truths.map(({ object, score }) => [object, score]),
     );
     const verdict = { score: -0.5, reason: 'something is missing' } as const;
-    const layout = layoutGrammar();
-    assert.equal(layout.run(layout.start, Buffer.from(layoutAnswer(verdict))), layout.end);
-    assert.deepEqual(parseLayoutAnswer(layoutAnswer(verdict)), verdict);
+    const layout = layoutsGrammar();
+    const answer = layoutAnswer(row(...Array<string>(4).fill('striped yellow triangle')), verdict);
+    assert.equal(layout.run(layout.start, Buffer.from(answer)), layout.end);
+    assert.deepEqual(parseLayoutAnswer(answer), verdict);
   });
 
   it('describe pictures by places', () => {
