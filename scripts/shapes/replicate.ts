@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { lossCurveSvg } from '../../lib/app/loss-curve.js';
 import { resolveModelDir, SHAPES_MODEL } from '../../lib/app/stages/model-session.js';
 import { setNumThreads } from '../../lib/torch/index.js';
@@ -7,11 +7,10 @@ import { messageOf, SrumError } from '../../lib/util/errors.js';
 import { writeFileAtomic } from '../../lib/util/files.js';
 import { writeJsonFile } from '../../lib/util/jsonl.js';
 import { type Progress, startProgress } from '../../lib/util/progress.js';
-import { ARMS, isAccepted } from './replicate/arms.js';
-import { type Curve, type CurveSettings, measureBase, runArm } from './replicate/curve.js';
+import { ARMS, type Arm } from './replicate/arms.js';
 import { learningCurves, type Results, resultsDocument } from './replicate/document.js';
-import { judgeAccuracy, makePool } from './replicate/pool.js';
-import { JUDGES, joinRounds, type Rounds, runRounds } from './replicate/rounds.js';
+import { type Experiment, runExperiment, runPhase } from './replicate/experiment.js';
+import { type Part, parsePart, shareOut } from './replicate/workers.js';
 
 // The experiment of the paper in miniature: every arm from the same start on the same pictures, several seeds. All of it
 // is resumable: what is in the folder is not done again.
@@ -29,6 +28,8 @@ interface Options {
   pool: number;
   lr: number;
   threads: number;
+  workers: number;
+  part?: Part;
   quick?: boolean;
   document?: string;
 }
@@ -86,73 +87,58 @@ const QUICK: Partial<Options> = {
   pool: 6,
 };
 
+function partOf(text: string): Part {
+  const part = parsePart(text);
+  if (part === null) throw new InvalidArgumentError('a phase and a share of it, such as arms:0/2');
+  return part;
+}
+
 async function main(given: Options): Promise<void> {
   const o = given.quick ? { ...given, ...QUICK } : given;
   setNumThreads(o.threads);
   const stop = new AbortController();
   process.once('SIGINT', () => stop.abort());
   const { signal } = stop;
-  const model = resolveModelDir(o.model);
-  const settings: CurveSettings = {
-    marks: o.marks,
-    prompts: o.prompts,
-    pictures: o.pictures,
-    lr: o.lr,
-  };
+  const { part } = o;
   const bars = new Bars();
-  const arms = ARMS.filter(({ name }) => o.arms === undefined || o.arms.includes(name));
-  const base = await measureBase(model, settings, path.join(o.out, 'base.json'));
-  const curves: Curve[] = [];
-  const pools: Array<Results['pools'][number]> = [];
-  for (let seed = 0; seed < o.seeds; seed++) {
-    const folder = path.join(o.out, `seed-${seed}`);
-    const pool = await makePool({
-      out: path.join(folder, 'pool'),
-      model,
-      seed,
-      pictures: o.pool,
-      signal,
-      onItem: (done, total, stage) => bars.update(`seed ${seed}, ${stage}`, done, total),
-    });
-    const share = (of: (r: (typeof pool.records)[number]) => boolean) =>
-      pool.records.filter(of).length / pool.records.length;
-    pools.push({
-      ...judgeAccuracy(pool.records),
-      exact: share((r) => r.exact),
-      accepted: share((r) => isAccepted(r.own)),
-    });
-    for (const arm of arms) {
-      const curve = await runArm(arm, pool, {
-        ...settings,
-        model,
-        seed,
-        folder: path.join(folder, arm.name),
-        signal,
-        onStep: (step, total) => bars.update(`seed ${seed}, ${arm.name}`, step, total),
-      });
-      curves.push(curve);
+  const experiment: Experiment = {
+    out: o.out,
+    model: resolveModelDir(o.model),
+    seeds: o.seeds,
+    arms: ARMS.filter(({ name }) => o.arms === undefined || o.arms.includes(name)),
+    rounds: o.rounds,
+    roundsArm: ARMS.find(({ name }) => name === o.roundsArm) as Arm,
+    pool: o.pool,
+    settings: { marks: o.marks, prompts: o.prompts, pictures: o.pictures, lr: o.lr },
+    signal,
+    // Several bars on one terminal would overwrite each other.
+    onProgress: part === undefined ? (...work) => bars.update(...work) : () => undefined,
+    onNote: (line) => {
       bars.stop();
-      const { seen, heldOut } = curve.points[curve.points.length - 1];
-      console.log(
-        `seed ${seed} ${arm.name}: ${(100 * seen).toFixed(1)} % seen, ${(100 * heldOut).toFixed(1)} % held out`,
-      );
-    }
-  }
-  const rounds = await allRounds(o, model, settings, base, signal);
-  const file = o.document ?? path.join(o.out, 'shapes.md');
-  const plot = `${path.basename(file, '.md')}.svg`;
-  const results: Results = {
-    settings: { ...settings, seeds: o.seeds, poolPictures: o.pool },
-    base,
-    curves,
-    pools,
-    rounds,
-    command: given.quick ? 'npm run shapes:replicate -- --quick' : 'npm run shapes:replicate',
-    plot,
+      console.log(line);
+    },
   };
-  writeJsonFile(path.join(o.out, 'results.json'), results);
+  if (part !== undefined) {
+    await runPhase(experiment, part.phase, (task) => task % part.of === part.index);
+    return;
+  }
+  if (o.workers > 1) await shareOut(o.workers, signal);
+  const results: Results = {
+    settings: { ...experiment.settings, seeds: o.seeds, poolPictures: o.pool },
+    ...(await runExperiment(experiment)),
+    command: given.quick ? 'npm run shapes:replicate -- --quick' : 'npm run shapes:replicate',
+    plot: '',
+  };
+  bars.stop();
+  writeDocument(results, o.document ?? path.join(o.out, 'shapes.md'), o.out);
+}
+
+/** Writes figures, plot and document. */
+function writeDocument(given: Results, file: string, out: string): void {
+  const results = { ...given, plot: `${path.basename(file, '.md')}.svg` };
+  writeJsonFile(path.join(out, 'results.json'), results);
   writeFileAtomic(
-    path.join(path.dirname(file), plot),
+    path.join(path.dirname(file), results.plot),
     lossCurveSvg(learningCurves(results), {
       title: 'Exact pictures, seen prompts',
       unit: '%',
@@ -163,34 +149,6 @@ async function main(given: Options): Promise<void> {
   );
   writeFileAtomic(file, resultsDocument(results));
   console.log(`written: ${file}`);
-}
-
-async function allRounds(
-  o: Options,
-  model: string,
-  settings: CurveSettings,
-  base: Curve,
-  signal: AbortSignal,
-): Promise<Rounds[]> {
-  const arm = ARMS.find(({ name }) => name === o.roundsArm);
-  if (o.rounds === 0 || arm === undefined) return [];
-  const all: Rounds[] = [];
-  for (const judge of JUDGES) {
-    const seeds = [];
-    for (let seed = 0; seed < o.seeds; seed++) {
-      const folder = path.join(o.out, `rounds-${judge}`, `seed-${seed}`);
-      const options = { ...settings, model, judge, folder, seed, rounds: o.rounds, signal };
-      seeds.push(
-        await runRounds(arm, {
-          ...options,
-          poolPictures: o.pool,
-          onNote: (note) => console.error(note),
-        }),
-      );
-    }
-    all.push(joinRounds(judge, base.points[0], seeds));
-  }
-  return all;
 }
 
 const program = new Command('shapes:replicate')
@@ -208,6 +166,8 @@ const program = new Command('shapes:replicate')
   .option('--rounds <n>', 'rounds of self-improvement; 0 for none', whole, 3)
   .option('--rounds-arm <name>', 'arm of the rounds', 'nft')
   .option('--threads <n>', 'threads of the CPU operators', whole, 1)
+  .option('--workers <n>', 'processes that share the work', whole, 1)
+  .addOption(new Option('--part <share>', 'the share of one process').argParser(partOf).hideHelp())
   .option('--quick', 'a run of seconds, to see that all of it works');
 
 try {

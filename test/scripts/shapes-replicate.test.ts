@@ -71,8 +71,8 @@ describe('the miniature experiment', function () {
     bagel.dispose();
     vae.dispose();
     const out = path.join(folder(), 'out');
-    const run = () =>
-      spawnSync(process.execPath, [program, '--quick', '--model', model, '--out', out], {
+    const run = (...more: string[]) =>
+      spawnSync(process.execPath, [program, '--quick', '--model', model, '--out', out, ...more], {
         encoding: 'utf8',
         env: { ...process.env, OMP_NUM_THREADS: '1' },
       });
@@ -87,5 +87,30 @@ describe('the miniature experiment', function () {
     const second = run();
     assert.equal(second.status, 0, second.stderr);
     assert.equal(fs.readFileSync(path.join(out, 'shapes.md'), 'utf8'), page);
+    // Processes that share the work come to the same.
+    const shared = path.join(folder(), 'shared');
+    const third = run('--workers', '2', '--out', shared);
+    assert.equal(third.status, 0, third.stderr);
+    assert.equal(fs.readFileSync(path.join(shared, 'shapes.md'), 'utf8'), page);
+  });
+
+  it('ends with the first process that fails', () => {
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      [
+        program,
+        '--quick',
+        '--workers',
+        '2',
+        '--model',
+        folder(),
+        '--out',
+        path.join(folder(), 'x'),
+      ],
+      { encoding: 'utf8' },
+    );
+    assert.equal(status, 1);
+    assert.match(stderr, /ERR_NO_WEIGHTS/);
+    assert.match(stderr, /did not finish.*pools:\d\/2.*exit status 1/);
   });
 });
