@@ -26,8 +26,17 @@ export function startProgress(label: string, options: ProgressOptions = {}): Pro
   return stream.isTTY ? bar(label, unit, stream) : lines(label, unit, stream);
 }
 
-function describe(unit: string, done: number, total: number, seconds: number): string {
-  const rate = seconds > 0 ? done / seconds : 0;
+/** Counts from the first update on: what was done before, by an earlier run, took no time of this one. */
+function paceOf(): (done: number) => number {
+  let first: { done: number; at: number } | null = null;
+  return (done) => {
+    const now = Date.now();
+    first ??= { done, at: now };
+    return now > first.at ? (1000 * (done - first.done)) / (now - first.at) : 0;
+  };
+}
+
+function describe(unit: string, done: number, total: number, rate: number): string {
   const left = rate > 0 ? formatSeconds(Math.max(0, total - done) / rate) : '?';
   return unit === 'bytes'
     ? `${formatBytes(done)} of ${formatBytes(total)}, ${formatBytes(rate)}/s, ${left} left`
@@ -41,7 +50,7 @@ function pace(rate: number): string {
 }
 
 function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress {
-  const started = Date.now();
+  const rate = paceOf();
   const shown = new cliProgress.SingleBar(
     {
       format: `${label} {bar} {percentage}% {text}`,
@@ -56,7 +65,7 @@ function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress 
   let open = false;
   return {
     update(done, total) {
-      const text = describe(unit, done, total, (Date.now() - started) / 1000);
+      const text = describe(unit, done, total, rate(done));
       if (!open) shown.start(total, done, { text });
       else {
         shown.setTotal(total);
@@ -72,15 +81,16 @@ function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress 
 }
 
 function lines(label: string, unit: string, stream: NodeJS.WriteStream): Progress {
-  const started = Date.now();
-  let last = started;
+  const rate = paceOf();
+  let last = Date.now();
   return {
     update(done, total) {
       const now = Date.now();
+      const perSecond = rate(done);
       if (now - last < 5000) return;
       last = now;
       const percent = total > 0 ? ` ${Math.floor((100 * done) / total)}%` : '';
-      stream.write(`${label}${percent}: ${describe(unit, done, total, (now - started) / 1000)}\n`);
+      stream.write(`${label}${percent}: ${describe(unit, done, total, perSecond)}\n`);
     },
     stop() {},
   };

@@ -16,11 +16,24 @@ describe('startProgress', () => {
   it('shows count, rate and time left on a terminal', async () => {
     const { stream, text } = sink(true);
     const bar = startProgress('draw', { stream, unit: 'steps' });
+    bar.update(2, 9);
     await new Promise((resolve) => setTimeout(resolve, 20));
     bar.update(3, 9);
     bar.stop();
     await new Promise((resolve) => setImmediate(resolve));
     assert.match(text(), /draw.*33% 3 of 9, (\d+\.\d\/s|\d+\.\d s each), \d+ s left/);
+  });
+
+  it('does not take what an earlier run did for its own pace', async () => {
+    const { stream, text } = sink(true);
+    const bar = startProgress('draw', { stream, unit: 'steps' });
+    bar.update(900, 1000);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    bar.update(901, 1000);
+    bar.stop();
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.match(text(), /900 of 1000, \?\/s, \? left/);
+    assert.match(text(), /901 of 1000, (\d{1,2}\.\d\/s|\d+\.\d s each), /);
   });
 
   it('is quiet elsewhere, and everywhere without a stream', async () => {

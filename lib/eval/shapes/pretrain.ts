@@ -33,7 +33,7 @@ export interface ShapesPretrainPlan {
 export const SHAPES_PLAN = {
   seed: 0,
   generationShare: 0.5,
-  misreadShare: 0.3,
+  misreadShare: 0.2,
   misreadFrom: 250_000,
   judgeFrom: 90_000,
 } as const;
