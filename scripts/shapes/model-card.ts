@@ -7,6 +7,7 @@ import { formatSeconds } from '../../lib/util/format.js';
 /** How a model came to be. */
 export interface ShapesRun {
   seed: number;
+  threads: number;
   misreadShare: number;
   /** First record that may have a misread caption, and the records used. */
   misreadFrom: number;
@@ -60,7 +61,7 @@ library_name: srum
 
 # Shapes: a BAGEL that fits a laptop
 
-A unified model of the Shapes world: pictures of 32 x 32 pixels with one to four objects (four shapes, four
+A unified model of the Shapes world: pictures of 32 x 32 pixels with one to four objects (four shapes, seven
 colours, two textures) on a 2 x 2 grid. It draws them from a sentence, and says what is in a region,
 whether it fits a request, and whether the layout is right. Architecture and file layout are BAGEL's: two
 experts of ${llm.num_hidden_layers} layers with ${llm.hidden_size} dimensions, a vision tower of ${vit.num_hidden_layers} layers with ${vit.hidden_size}, ${(parameters / 1e6).toFixed(2)} million
@@ -68,7 +69,9 @@ parameters. In place of the FLUX autoencoder it has a frozen linear code of 8 x 
 values each): at this size a convolutional autoencoder costs more than the rest of the model and adds
 nothing, as patches are all there is to code.
 
-Made by \`npm run shapes:pretrain -- --seed ${run.seed} --misread ${run.misreadShare}\`: ${run.steps} steps from scratch, rendered pictures only.
+Made by \`npm run shapes:pretrain -- --seed ${run.seed} --misread ${run.misreadShare} --threads ${run.threads}\`: ${run.steps} steps from scratch, rendered
+pictures only. Drawing and looking are learned together in packed sequences; looking begins with saying what is where, and all kinds of
+questions come later.
 
 ## The gap
 
@@ -90,6 +93,7 @@ Training took ${formatSeconds(run.seconds)} in its last process on the machine i
 
 ## Limits
 
-It knows the words of its grammar and nothing else. It cannot edit pictures or think in words.
+It knows the words of its grammar and nothing else. It cannot edit pictures or think in words. The questions about regions and layout that it
+understands are in \`srum.json\`; \`srum score\` asks them.
 `;
 }

@@ -5,7 +5,7 @@ import { assessShapes } from '../../lib/eval/shapes/assess.js';
 import { pretrainShapes, SHAPES_PLAN } from '../../lib/eval/shapes/pretrain.js';
 import { saveBagel } from '../../lib/models/bagel/save.js';
 import { packageRoot } from '../../lib/native/paths.js';
-import { setNumThreads } from '../../lib/torch/index.js';
+import { getNumThreads, setNumThreads } from '../../lib/torch/index.js';
 import { loadTrainerOptions } from '../../lib/train/recipe.js';
 import { messageOf, SrumError } from '../../lib/util/errors.js';
 import { writeFileAtomic } from '../../lib/util/files.js';
@@ -97,6 +97,7 @@ async function main(o: Options): Promise<void> {
   bar?.stop();
   const run = {
     seed: o.seed,
+    threads: getNumThreads(),
     misreadShare: o.misread,
     misreadFrom: plan.misreadFrom,
     samples: summary.samples,
