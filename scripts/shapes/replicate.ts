@@ -126,11 +126,26 @@ async function main(given: Options): Promise<void> {
   const results: Results = {
     settings: { ...experiment.settings, seeds: o.seeds, poolPictures: o.pool },
     ...(await runExperiment(experiment)),
-    command: given.quick ? 'npm run shapes:replicate -- --quick' : 'npm run shapes:replicate',
+    command: commandLine(),
     plot: '',
   };
   bars.stop();
   writeDocument(results, o.document ?? path.join(o.out, 'shapes.md'), o.out);
+}
+
+/** Options that change where or how fast, but not what comes out. */
+const ELSEWHERE = ['out', 'document', 'workers', 'part'];
+
+/** What was asked for, without the folders of this machine. */
+function commandLine(): string {
+  const given = program.options.flatMap((option) => {
+    const name = option.attributeName();
+    if (ELSEWHERE.includes(name) || program.getOptionValueSource(name) !== 'cli') return [];
+    const value = program.getOptionValue(name);
+    if (value === true) return [`--${option.name()}`];
+    return [`--${option.name()} ${name === 'model' ? path.basename(value) : value}`];
+  });
+  return ['npm run shapes:replicate', ...(given.length > 0 ? ['--', ...given] : [])].join(' ');
 }
 
 /** Writes figures, plot and document. */

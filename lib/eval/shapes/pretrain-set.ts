@@ -19,11 +19,8 @@ import { renderScene } from './render.js';
 import { layoutTruth, regionTruth } from './truth.js';
 import { CELL_SIDE, IMAGE_SIDE, objectBox, randomScene, type Scene, shuffled } from './world.js';
 
-/** What a Shapes model is trained on from scratch. */
-export interface ShapesPretrainOptions {
-  tokenizer: Tokenizer;
-  /** Records of an epoch. */
-  size: number;
+/** Which lessons there are, and when. */
+export interface ShapesLessons {
   seed: number;
   /** Share of the records that teach drawing; the others teach looking. */
   generationShare: number;
@@ -39,6 +36,13 @@ export interface ShapesPretrainOptions {
    * the start the model learns to list a picture's things and not to tell their places apart.
    */
   judgeFrom: number;
+}
+
+/** What a Shapes model is trained on from scratch. */
+export interface ShapesPretrainOptions extends ShapesLessons {
+  tokenizer: Tokenizer;
+  /** Records of an epoch. */
+  size: number;
   /** The model's latent code: pictures to look at also pass through it, as drawn ones have. */
   code: PatchCoder;
 }
@@ -54,12 +58,10 @@ export class ShapesPretrainSet implements SampleSet {
   readonly #options: ShapesPretrainOptions;
 
   constructor(options: ShapesPretrainOptions) {
-    const { size, seed, generationShare, misreadShare, misreadFrom, judgeFrom } = options;
-    this.size = size;
+    const { tokenizer: _, code: __, ...records } = options;
+    this.size = options.size;
     this.#options = options;
-    this.fingerprint = sha256(
-      JSON.stringify({ size, seed, generationShare, misreadShare, misreadFrom, judgeFrom }),
-    );
+    this.fingerprint = sha256(JSON.stringify({ ...records, SEEING, JUDGING }));
   }
 
   /** Records are independent draws: their own order is as random as any. */

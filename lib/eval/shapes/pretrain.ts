@@ -10,26 +10,17 @@ import { loadModelFrom } from '../../train/resume.js';
 import { trainableParameters } from '../../train/trainable.js';
 import { Trainer, type TrainerHooks, type TrainSummary } from '../../train/trainer.js';
 import { seededRandom } from '../../util/seeded-random.js';
-import { ShapesPretrainSet } from './pretrain-set.js';
+import { type ShapesLessons, ShapesPretrainSet } from './pretrain-set.js';
 import { renderScene } from './render.js';
 import { randomScene } from './world.js';
 
-/** What a pretraining consists of besides the trainer's options. */
-export interface ShapesPretrainPlan {
+/** What a pretraining consists of besides the trainer's options; its seed is that of weights and records. */
+export interface ShapesPretrainPlan extends ShapesLessons {
   /** Folder of the tokenizer's files. */
   tokenizerDir: string;
-  /** Seed of weights and records. */
-  seed: number;
-  /** Share of the records that teach drawing. */
-  generationShare: number;
-  /** Share of drawing records with a misread caption, and the first record that may have one. */
-  misreadShare: number;
-  misreadFrom: number;
-  /** The first record from which on all kinds of questions are asked. */
-  judgeFrom: number;
 }
 
-/** The plan of the model that is shipped. */
+/** The plan of the model that is to be shipped. */
 export const SHAPES_PLAN = {
   seed: 0,
   generationShare: 0.5,
@@ -69,19 +60,10 @@ export async function pretrainShapes(
   plan: ShapesPretrainPlan,
   hooks: TrainerHooks = {},
 ): Promise<PretrainedShapes> {
-  const { seed, generationShare, misreadShare, misreadFrom, judgeFrom } = plan;
-  const tokenizer = loadTokenizer(plan.tokenizerDir);
-  const { bagel, vae } = shapesModel(seed, shapesCode(seed));
-  const dataset = new ShapesPretrainSet({
-    tokenizer,
-    size: RECORDS,
-    seed,
-    generationShare,
-    misreadShare,
-    misreadFrom,
-    judgeFrom,
-    code: vae,
-  });
+  const { tokenizerDir, ...lessons } = plan;
+  const tokenizer = loadTokenizer(tokenizerDir);
+  const { bagel, vae } = shapesModel(lessons.seed, shapesCode(lessons.seed));
+  const dataset = new ShapesPretrainSet({ ...lessons, tokenizer, size: RECORDS, code: vae });
   const trainer = new Trainer(
     options,
     { model: bagel, vae, dataset, tokens: tokenizer.special },

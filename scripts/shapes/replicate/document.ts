@@ -61,9 +61,9 @@ export function resultsDocument(results: Results): string {
   return `# Self-reward in miniature
 
 Does a model that learns from its own judgement draw better, and better than one that learns from all of its
-own pictures alike? The Shapes model (assets/shapes) draws ${settings.poolPictures} pictures for each of ${settings.seeds} seeds, judges them
-itself, and is trained on them in ${ARMS.length} ways from the same start, with the same pictures, steps and learning rate
-(${settings.lr}). An exact oracle, which no arm but the two that are named after it ever asks, counts exact pictures.
+own pictures alike? The Shapes model draws ${settings.poolPictures} pictures for each of ${settings.seeds} seeds, judges them
+itself, and is trained on them in ${rows.length} ways from the same start, with the same pictures, steps and learning rate
+(${settings.lr}). An exact oracle, which no arm but those named after it ever asks, counts exact pictures.
 
 \`${command}\`
 

@@ -24,6 +24,7 @@ export function parsePart(text: string): Part | null {
  */
 export async function shareOut(workers: number, signal: AbortSignal): Promise<void> {
   for (const phase of PHASES) {
+    signal.throwIfAborted();
     const stop = new AbortController();
     const running = Array.from({ length: workers }, (_, index) =>
       runPart(`${phase}:${index}/${workers}`, AbortSignal.any([signal, stop.signal])),
@@ -46,14 +47,14 @@ function runPart(part: string, signal: AbortSignal): Promise<void> {
     const end = () => child.kill('SIGINT');
     signal.addEventListener('abort', end, { once: true });
     child.once('error', reject);
-    child.once('close', (code) => {
+    child.once('close', (code, killed) => {
       signal.removeEventListener('abort', end);
       if (code === 0) resolve();
       else
         reject(
           new SrumError('ERR_WORKER', 'a process did not finish', {
             key: part,
-            found: `exit status ${code}`,
+            found: killed === null ? `exit status ${code}` : `ended by ${killed}`,
           }),
         );
     });
