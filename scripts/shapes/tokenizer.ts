@@ -13,12 +13,12 @@ import { trainMerges } from './bpe.js';
 
 /** Every word of the prompts, object names, questions and answers of the Shapes world. */
 export const SHAPES_WORDS = [
-  ...['a', 'an', 'and', 'the', 'of', 'in', 'is', 'to', 'with', 'on'],
-  ...['one', 'two', 'three', 'four'],
+  ...['a', 'and', 'the', 'of', 'in', 'is', 'to'],
+  ...['two', 'three', 'four'],
   ...['circle', 'square', 'triangle', 'cross', 'circles', 'squares', 'triangles', 'crosses'],
   ...['red', 'green', 'blue', 'yellow', 'purple', 'cyan', 'black', 'solid', 'striped'],
   ...['left', 'right', 'above', 'below'],
-  ...['request', 'regions', 'layout', 'what', 'picture', 'object', 'score', 'nothing'],
+  ...['request', 'regions', 'layout', 'what', 'picture', 'nothing'],
   ...['wrong', 'number', 'places', 'something', 'missing', 'as', 'requested'],
 ] as const;
 
@@ -33,7 +33,6 @@ export const ANSWER_TOKENS = [
   '}]}',
   '{"seen":"',
   '","global_layout_score":',
-  '{"global_layout_score":',
   ',"reason":"',
   '"}',
   ...['-1', '-0.5'],

@@ -6,6 +6,7 @@ import { DataError } from '../../util/errors.js';
 import { type Random, seededRandom } from '../../util/seeded-random.js';
 import { sha256 } from '../../util/sha256.js';
 import { blended, type PatchCoder, recoded, smudged } from './distortions.js';
+import { nearMiss } from './near-miss.js';
 import { drawPrompt, misread, type ShapesPrompt, sceneFor } from './prompts.js';
 import {
   CAPTION_QUESTION,
@@ -121,7 +122,7 @@ export class ShapesPretrainSet implements SampleSet {
 
   #looking(random: Random, index: number): Omit<NamedSample, 'id'> {
     const prompt = drawPrompt(random);
-    const scene = random.uniform() < 0.5 ? sceneFor(prompt, random) : randomScene(random);
+    const scene = sceneToLookAt(prompt, random);
     const request = this.#requestFor(prompt, random);
     const [question, answer] = lesson(
       request,
@@ -142,9 +143,9 @@ export class ShapesPretrainSet implements SampleSet {
   /** A request that fits the prompt's scene, one that almost does, or any. */
   #requestFor(prompt: ShapesPrompt, random: Random): ShapesPrompt {
     const u = random.uniform();
-    if (u < 0.4) return prompt;
-    if (u < 0.7) return misread(prompt) ?? prompt;
-    return drawPrompt(random, { family: u < 0.85 ? prompt.family : undefined });
+    if (u < 0.6) return prompt;
+    if (u < 0.8) return misread(prompt) ?? prompt;
+    return drawPrompt(random, { family: u < 0.9 ? prompt.family : undefined });
   }
 
   /** The picture as rendered, or with the faults that drawn pictures have. */
@@ -171,6 +172,17 @@ export class ShapesPretrainSet implements SampleSet {
   }
 }
 
+/**
+ * What the prompt asks for, almost that, or anything. The second matters: in most random scenes already the
+ * number is wrong, and a judge of those alone overlooks a thing that is there twice and one across a corner.
+ */
+function sceneToLookAt(prompt: ShapesPrompt, random: Random): Scene {
+  const u = random.uniform();
+  if (u >= 0.75) return randomScene(random);
+  const scene = sceneFor(prompt, random);
+  return u < 0.35 ? scene : nearMiss(scene, random);
+}
+
 /** Shares of the kinds of questions; the rest asks for a description. */
 interface Curriculum {
   regions: number;
@@ -178,7 +190,7 @@ interface Curriculum {
 }
 
 const SEEING: Curriculum = { regions: 0.1, layouts: 0.1 };
-const JUDGING: Curriculum = { regions: 0.5, layouts: 0.35 };
+const JUDGING: Curriculum = { regions: 0.45, layouts: 0.45 };
 
 /** A question about a picture and its true answer. */
 function lesson(

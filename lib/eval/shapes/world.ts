@@ -158,6 +158,13 @@ export function seenColour(random: Random, shape: Shape): Colour {
   );
 }
 
+/** Any object that is no held-out pair, in a cell. */
+export function randomObject(random: Random, cell: number): ShapeObject {
+  const shape = choose(random, SHAPES);
+  const texture = choose(random, TEXTURES);
+  return placed(random, { shape, texture, colour: seenColour(random, shape) }, cell);
+}
+
 /** Options of {@link randomScene}. */
 export interface SceneOptions {
   /** Number of objects, 1 to 4; each number is equally likely by default. */

@@ -8,7 +8,7 @@ import { type Config, parseBagelConfig } from '../bagel/config.js';
 export const SHAPES_CONFIG: Config = parseBagelConfig({
   llm: {
     // As many ids as assets/shapes/tokenizer.json has.
-    vocab_size: 537,
+    vocab_size: 519,
     hidden_size: 128,
     intermediate_size: 352,
     num_hidden_layers: 6,
