@@ -1,12 +1,12 @@
 import { LineChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, TitleComponent } from 'echarts/components';
-import { init, use } from 'echarts/core';
-import { SVGRenderer } from 'echarts/renderers';
+import { use } from 'echarts/core';
 import { ConfigError } from '../util/errors.js';
+import { chartSvg } from './chart.js';
 import { FONT_FAMILY } from './fonts.js';
 import { rasterize } from './picture.js';
 
-use([LineChart, GridComponent, LegendComponent, TitleComponent, SVGRenderer]);
+use([LineChart, GridComponent, LegendComponent, TitleComponent]);
 
 /** One curve. */
 export interface LossSeries {
@@ -48,69 +48,55 @@ export function lossCurveSvg(
   const low = values.reduce((a, b) => Math.min(a, b));
   const high = values.reduce((a, b) => Math.max(a, b));
   const log = options.log ?? (low > 0 && high / low > 30);
-  const chart = init(null, null, {
-    renderer: 'svg',
-    ssr: true,
-    width: options.width ?? 760,
-    height: options.height ?? 380,
+  return chartSvg(options.width ?? 760, options.height ?? 380, {
+    color: COLOURS,
+    title: {
+      text: options.title ?? 'Training loss',
+      left: 20,
+      top: 16,
+      textStyle: { fontSize: 18, fontWeight: 600, color: '#1d2430', fontFamily: FONT_FAMILY },
+    },
+    legend: {
+      show: curves.length > 1,
+      right: 24,
+      top: 20,
+      icon: 'roundRect',
+      itemWidth: 14,
+      itemHeight: 4,
+      data: curves.map(({ name }) => name),
+    },
+    grid: {
+      left: 24,
+      right: 28,
+      top: 76,
+      bottom: 44,
+      outerBoundsMode: 'same',
+      outerBoundsContain: 'axisLabel',
+    },
+    xAxis: {
+      type: 'value',
+      name: 'step',
+      nameLocation: 'middle',
+      nameGap: 28,
+      min: 'dataMin',
+      max: 'dataMax',
+      minInterval: 1,
+      axisLine: { lineStyle: { color: '#c9ced6' } },
+      axisLabel: { color: '#5b6472', hideOverlap: true },
+      splitLine: { show: false },
+    },
+    yAxis: {
+      type: log ? 'log' : 'value',
+      name: options.unit ?? 'loss',
+      nameTextStyle: { align: 'right', padding: [0, 6, 0, 0] },
+      scale: true,
+      axisLabel: { color: '#5b6472', formatter: shortNumber },
+      splitLine: { lineStyle: { color: '#eceef1' } },
+    },
+    series: curves.flatMap(({ name, points }, i) =>
+      drawn(name, points, COLOURS[i % COLOURS.length]),
+    ),
   });
-  try {
-    chart.setOption({
-      animation: false,
-      backgroundColor: '#ffffff',
-      color: COLOURS,
-      textStyle: { fontFamily: FONT_FAMILY, color: '#5b6472' },
-      title: {
-        text: options.title ?? 'Training loss',
-        left: 20,
-        top: 16,
-        textStyle: { fontSize: 18, fontWeight: 600, color: '#1d2430', fontFamily: FONT_FAMILY },
-      },
-      legend: {
-        show: curves.length > 1,
-        right: 24,
-        top: 20,
-        icon: 'roundRect',
-        itemWidth: 14,
-        itemHeight: 4,
-        data: curves.map(({ name }) => name),
-      },
-      grid: {
-        left: 24,
-        right: 28,
-        top: 76,
-        bottom: 44,
-        outerBoundsMode: 'same',
-        outerBoundsContain: 'axisLabel',
-      },
-      xAxis: {
-        type: 'value',
-        name: 'step',
-        nameLocation: 'middle',
-        nameGap: 28,
-        min: 'dataMin',
-        max: 'dataMax',
-        minInterval: 1,
-        axisLine: { lineStyle: { color: '#c9ced6' } },
-        axisLabel: { color: '#5b6472', hideOverlap: true },
-        splitLine: { show: false },
-      },
-      yAxis: {
-        type: log ? 'log' : 'value',
-        name: options.unit ?? 'loss',
-        nameTextStyle: { align: 'right', padding: [0, 6, 0, 0] },
-        scale: true,
-        axisLabel: { color: '#5b6472', formatter: shortNumber },
-        splitLine: { lineStyle: { color: '#eceef1' } },
-      },
-      series: curves.flatMap(({ name, points }, i) =>
-        drawn(name, points, COLOURS[i % COLOURS.length]),
-      ),
-    });
-    return withoutCounters(chart.renderToSVGString());
-  } finally {
-    chart.dispose();
-  }
 }
 
 /** The same picture as PNG, at twice the size in pixels. */
@@ -154,17 +140,6 @@ function smoothed(points: Points): Points {
     const window = points.slice(Math.max(0, i - reach), i + reach + 1).filter(isDrawn);
     return [step, window.reduce((sum, [, value]) => sum + value, 0) / window.length] as const;
   });
-}
-
-/**
- * The library numbers ids and classes through a whole process; without the numbers (and the styles
- * for hovering, which a picture has no use for) equal curves give equal files.
- */
-function withoutCounters(svg: string): string {
-  return svg
-    .replace(/<style[^>]*>[\s\S]*?<\/style>/g, '')
-    .replace(/ class="zr[^"]*"/g, '')
-    .replace(/\bzr\d+-/g, 'zr-');
 }
 
 /** Axis marks without noise digits. */

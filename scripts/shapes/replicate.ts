@@ -1,6 +1,5 @@
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { lossCurveSvg } from '../../lib/app/loss-curve.js';
 import { resolveModelDir, SHAPES_MODEL } from '../../lib/app/stages/model-session.js';
 import { setNumThreads } from '../../lib/torch/index.js';
 import { messageOf, SrumError } from '../../lib/util/errors.js';
@@ -8,8 +7,10 @@ import { writeFileAtomic } from '../../lib/util/files.js';
 import { writeJsonFile } from '../../lib/util/jsonl.js';
 import { type Progress, startProgress } from '../../lib/util/progress.js';
 import { ARMS, type Arm } from './replicate/arms.js';
-import { learningCurves, type Results, resultsDocument } from './replicate/document.js';
+import { WORK_UNIT } from './replicate/curve.js';
+import { type Results, resultsDocument } from './replicate/document.js';
 import { type Experiment, runExperiment, runPhase } from './replicate/experiment.js';
+import { resultsPlot } from './replicate/plot.js';
 import { type Part, parsePart, shareOut } from './replicate/workers.js';
 
 // The experiment of the paper in miniature: every arm from the same start on the same pictures, several seeds. All of it
@@ -42,8 +43,8 @@ function whole(text: string): number {
 
 function list(text: string): number[] {
   const values = text.split(',').map(whole);
-  if (values.some((v, i) => v < 1 || (i > 0 && v <= values[i - 1])))
-    throw new InvalidArgumentError('rising whole numbers from 1, separated by commas');
+  if (values.some((v, i) => v < 1 || v % WORK_UNIT !== 0 || (i > 0 && v <= values[i - 1])))
+    throw new InvalidArgumentError(`rising multiples of ${WORK_UNIT}, separated by commas`);
   return values;
 }
 
@@ -81,7 +82,7 @@ const QUICK: Partial<Options> = {
   seeds: 1,
   arms: ['sft', 'paper', 'nft'],
   rounds: 1,
-  marks: [1, 2],
+  marks: [12, 24],
   prompts: 4,
   pictures: 2,
   pool: 6,
@@ -152,16 +153,7 @@ function commandLine(): string {
 function writeDocument(given: Results, file: string, out: string): void {
   const results = { ...given, plot: `${path.basename(file, '.md')}.svg` };
   writeJsonFile(path.join(out, 'results.json'), results);
-  writeFileAtomic(
-    path.join(path.dirname(file), results.plot),
-    lossCurveSvg(learningCurves(results), {
-      title: 'Exact pictures, seen prompts',
-      unit: '%',
-      log: false,
-      width: 900,
-      height: 520,
-    }),
-  );
+  writeFileAtomic(path.join(path.dirname(file), results.plot), resultsPlot(results));
   writeFileAtomic(file, resultsDocument(results));
   console.log(`written: ${file}`);
 }
@@ -173,7 +165,12 @@ const program = new Command('shapes:replicate')
   .option('--document <file>', 'Markdown file to write (default: <out>/shapes.md)')
   .option('--seeds <n>', 'seeds', whole, 5)
   .option('--arms <names>', `some of ${ARMS.map((a) => a.name).join(',')} (default: all)`, names)
-  .option('--marks <steps>', 'steps at which the arms are measured', list, [100, 200, 400])
+  .option(
+    '--marks <work>',
+    'forward passes of a batch (a plain step is 3) after which the arms are measured',
+    list,
+    [300, 600, 1200],
+  )
   .option('--prompts <n>', 'prompts of each set to measure with', whole, 256)
   .option('--pictures <n>', 'pictures to ask about', whole, 100)
   .option('--pool <n>', 'pictures to learn from', whole, 2048)

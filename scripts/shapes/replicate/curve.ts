@@ -20,13 +20,16 @@ import { readMetrics } from '../../../lib/train/metrics.js';
 import { loadModelFrom } from '../../../lib/train/resume.js';
 import { readJsonFile, writeJsonFile } from '../../../lib/util/jsonl.js';
 import { seededRandom } from '../../../lib/util/seeded-random.js';
-import type { Arm } from './arms.js';
+import { ARMS, type Arm } from './arms.js';
 import type { Pool } from './pool.js';
 import { trainArm } from './train-arm.js';
 
 /** How much is trained and measured. */
 export interface CurveSettings {
-  /** Optimiser steps after which the model is measured; the last ends the run. */
+  /**
+   * Work after which the model is measured, in forward passes of a batch; the last ends the run. Work and not
+   * steps, since some arms do more in a step. Multiples of {@link WORK_UNIT}.
+   */
   marks: readonly number[];
   /** Prompts of each set. */
   prompts: number;
@@ -35,9 +38,15 @@ export interface CurveSettings {
   lr: number;
 }
 
+/** Work that is a whole number of steps of every arm. */
+export const WORK_UNIT = ARMS.map(({ passes }) => passes).reduce(
+  (a, b) => (a * b) / greatestCommonDivisor(a, b),
+);
+
 /** The model at one moment. */
 export interface CurvePoint {
-  step: number;
+  /** Forward passes' worth of work done. */
+  work: number;
   /** Share of exact pictures. */
   seen: number;
   heldOut: number;
@@ -92,17 +101,18 @@ export async function runArm(
   const { folder, seed, model, marks, signal } = options;
   const file = path.join(folder, 'curve.json');
   if (fs.existsSync(file)) return readJsonFile(file) as Curve;
+  const steps = marks.map((work) => work / arm.passes);
   const report = await trainArm(arm, pool, {
     ...options,
-    steps: marks[marks.length - 1],
-    saveEvery: marks.reduce(greatestCommonDivisor),
+    steps: steps[steps.length - 1],
+    saveEvery: steps.reduce(greatestCommonDivisor),
   });
   const points: CurvePoint[] = [];
   let understanding = Number.NaN;
-  for (const step of marks) {
-    const last = step === marks[marks.length - 1];
-    const checkpoint = checkpointAt(report, step);
-    const measured = await measure(model, checkpoint, step, options, last);
+  for (const [i, work] of marks.entries()) {
+    const last = i === marks.length - 1;
+    const checkpoint = checkpointAt(report, steps[i]);
+    const measured = await measure(model, checkpoint, work, options, last);
     points.push(measured.point);
     if (measured.understanding !== null) understanding = measured.understanding;
     signal?.throwIfAborted();
@@ -137,7 +147,7 @@ function greatestCommonDivisor(a: number, b: number): number {
 async function measure(
   model: string,
   checkpoint: string | null,
-  step: number,
+  work: number,
   { prompts: count, pictures }: CurveSettings,
   asking: boolean,
 ): Promise<{ point: CurvePoint; understanding: number | null }> {
@@ -155,7 +165,7 @@ async function measure(
       const prompts = probePrompts(PROBE, count, heldOut);
       return share(exactness(oracle, prompts, await drawPictures(parts, prompts, { seed: PROBE })));
     };
-    const point = { step, seen: await draw(false), heldOut: await draw(true) };
+    const point = { work, seen: await draw(false), heldOut: await draw(true) };
     if (!asking) return { point, understanding: null };
     const judge = new BagelJudgeModel(parts, new TokenVocabulary(session.tokenizer.tokenBytes()));
     const score = await measureUnderstanding(

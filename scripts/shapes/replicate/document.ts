@@ -1,4 +1,3 @@
-import type { LossSeries } from '../../../lib/app/loss-curve.js';
 import { ARMS } from './arms.js';
 import type { Curve, CurveSettings } from './curve.js';
 import type { Rounds } from './rounds.js';
@@ -24,22 +23,13 @@ const percent = (value: number): string => (100 * value).toFixed(1);
 const interval = ({ mean, halfWidth }: Estimate): string =>
   halfWidth === null ? percent(mean) : `${percent(mean)} ± ${percent(halfWidth)}`;
 
-function valuesAt(curves: readonly Curve[], step: number, key: 'seen' | 'heldOut'): number[] {
-  return curves.flatMap(({ points }) => points.filter((p) => p.step === step).map((p) => p[key]));
-}
-
-/** Mean share of exact pictures on seen prompts by step, a curve for each arm. */
-export function learningCurves({ base, curves }: Results): LossSeries[] {
-  return ARMS.map(({ name }) => {
-    const own = curves.filter(({ arm }) => arm === name);
-    const steps = [...new Set(own.flatMap(({ points }) => points.map((p) => p.step)))].sort(
-      (a, b) => a - b,
-    );
-    const points = steps.map(
-      (step) => [step, 100 * estimate(valuesAt(own, step, 'seen')).mean] as const,
-    );
-    return { name, points: [[0, 100 * base.points[0].seen] as const, ...points] };
-  }).filter(({ points }) => points.length > 1);
+/** The figures of some curves after so much work. */
+export function valuesAt(
+  curves: readonly Curve[],
+  work: number,
+  key: 'seen' | 'heldOut',
+): number[] {
+  return curves.flatMap(({ points }) => points.filter((p) => p.work === work).map((p) => p[key]));
 }
 
 /** The result as a Markdown document. */
@@ -52,7 +42,7 @@ export function resultsDocument(results: Results): string {
   const rows = ARMS.map((arm) => {
     const own = curves.filter((curve) => curve.arm === arm.name);
     if (own.length === 0) return null;
-    const cells = settings.marks.map((step) => interval(estimate(valuesAt(own, step, 'seen'))));
+    const cells = settings.marks.map((work) => interval(estimate(valuesAt(own, work, 'seen'))));
     const held = interval(estimate(valuesAt(own, last, 'heldOut')));
     const looking = interval(estimate(own.map((c) => c.understanding)));
     const negative = percent(own.reduce((sum, c) => sum + c.negative, 0) / own.length);
@@ -62,7 +52,7 @@ export function resultsDocument(results: Results): string {
 
 Does a model that learns from its own judgement draw better, and better than one that learns from all of its
 own pictures alike? The Shapes model draws ${settings.poolPictures} pictures for each of ${settings.seeds} seeds, judges them
-itself, and is trained on them in ${rows.length} ways from the same start, with the same pictures, steps and learning rate
+itself, and is trained on them in ${rows.length} ways from the same start, with the same pictures, work and learning rate
 (${settings.lr}). An exact oracle, which no arm but those named after it ever asks, counts exact pictures.
 
 \`${command}\`
@@ -72,14 +62,16 @@ for all), ${percent(base.understanding)} % of the questions about rendered pictu
 are exact; the judge finds nothing wrong with ${mean((p) => p.accepted)} %; ${mean((p) => p.regions)} % of its region scores and ${mean((p) => p.layouts)} % of its layout
 scores are the true ones.
 
-Exact pictures in percent, mean over seeds with 95 % intervals (Student's t), after as many steps; then
-held-out prompts, understanding and share of tokens with a negative weight; passes: forward passes' worth of work per step.
+Exact pictures in percent, mean over seeds with 95 % intervals (Student's t), after equal work, which is counted in forward
+passes of a batch (a training step is 3 of them, or 4 where the base model is asked too: last column); then held-out prompts,
+understanding, and the share of tokens with a negative weight. Seeds differ in pictures and training; prompts and noise to
+measure with are the same, so the intervals are those of a run and not of the choice of prompts.
 
-| arm | what it does | ${settings.marks.map((m) => `${m} steps`).join(' | ')} | held out, ${last} | understanding | negative | passes |
+| arm | what it does | ${settings.marks.map((m) => `${m} passes`).join(' | ')} | held out, ${last} | understanding | negative | passes a step |
 | --- | --- | ${settings.marks.map(() => '---').join(' | ')} | --- | --- | --- | --- |
 ${rows.join('\n')}
 
-![Exact pictures by training step](${plot})
+![Exact pictures by work, and at its end with intervals](${plot})
 ${roundsSection(results)}`;
 }
 
@@ -93,7 +85,8 @@ function roundsSection({ rounds }: Results): string {
   return `
 ## Several rounds
 
-Fresh pictures each round, seen / held-out prompts. \`frozen\`: the base model judges in every round; \`current\`: the model
+The pictures and the work of one run of \`nft\`, shared among the rounds; each draws and judges its own. Exact pictures of
+seen / held-out prompts. \`frozen\`: the base model judges in every round; \`current\`: the model
 judges itself as it is.
 
 | judge | ${heads.join(' | ')} |

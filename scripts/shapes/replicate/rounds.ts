@@ -27,15 +27,20 @@ export interface RoundOptions extends CurveSettings {
   onNote?: (note: string) => void;
 }
 
-/** Draws, judges and trains several times over; each round starts from the model of the one before. */
+/**
+ * Draws, judges and trains several times over; each round starts from the model of the one before. The rounds
+ * share the pictures and the work of a single run, so that what differs is that pictures and scores are fresh.
+ */
 export async function runRounds(
   arm: Arm,
   options: RoundOptions,
 ): Promise<Array<{ seen: number; heldOut: number }>> {
-  const { folder, seed, signal, marks } = options;
+  const { folder, seed, signal, marks, rounds } = options;
+  const work = marks[marks.length - 1];
+  const steps = Math.round(work / rounds / arm.passes);
   let { model } = options;
   const points: Array<{ seen: number; heldOut: number }> = [];
-  for (let round = 1; round <= options.rounds; round++) {
+  for (let round = 1; round <= rounds; round++) {
     options.onNote?.(`${options.judge} judge, seed ${seed}, round ${round}`);
     const place = path.join(folder, `round-${round}`);
     const pool = await makePool({
@@ -44,10 +49,9 @@ export async function runRounds(
       judge: options.judge === 'frozen' ? options.model : model,
       // Fresh prompts and noise in every round.
       seed: seed + 100 * round,
-      pictures: options.poolPictures,
+      pictures: Math.round(options.poolPictures / rounds),
       signal,
     });
-    const steps = marks[0];
     const report = await trainArm(arm, pool, {
       ...options,
       model,
