@@ -119,7 +119,10 @@ export class Module {
 
   /** Frees the memory of all parameters now; the module cannot be used afterwards. */
   dispose(): void {
-    for (const slot of slots(this, '')) slot.tensor.dispose();
+    for (const tensor of Object.values(this)) {
+      if (tensor instanceof Tensor) tensor.dispose();
+    }
+    for (const [, child] of this.namedChildren()) child.dispose();
   }
 }
 

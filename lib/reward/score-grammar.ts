@@ -44,12 +44,20 @@ export interface LayoutVerdict {
  * `{"regions":[{"id":1,"object":"...","score":-0.5},...]}` with exactly the given ids in order, and
  * `"at":"..."` after the id where there are places, `"for":"..."` after the object with counterparts.
  *
- * @throws DataError when there are no ids.
+ * @throws DataError when there are no ids, or not as many places as ids.
  */
 export function regionGrammar(ids: readonly number[], options: GrammarOptions = {}): ByteGrammar {
   if (ids.length === 0) {
     throw new DataError('ERR_NO_REGIONS', 'there is no region to ask about', {
       expected: 'at least one region',
+    });
+  }
+  const { places } = options;
+  if (places !== undefined && places.length !== ids.length) {
+    throw new DataError('ERR_PLACES', 'each region needs a place', {
+      key: 'places',
+      expected: `${ids.length}`,
+      found: `${places.length}`,
     });
   }
   const parts: GrammarPart[] = prelude(options);
@@ -59,7 +67,7 @@ export function regionGrammar(ids: readonly number[], options: GrammarOptions = 
     : [];
   ids.forEach((id, i) => {
     const before = i === 0 ? '{"regions":[' : '},';
-    const at = options.places === undefined ? '' : `"at":${JSON.stringify(options.places[i])},`;
+    const at = places === undefined ? '' : `"at":${JSON.stringify(places[i])},`;
     parts.push(
       { kind: 'literal', text: `${before}{"id":${id},${at}"object":"` },
       text,

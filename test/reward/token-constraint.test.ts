@@ -269,6 +269,10 @@ describe('TokenConstraint', () => {
     assert.throws(() => new TokenVocabulary([null, new Uint8Array(0)]), { code: 'ERR_VOCABULARY' });
   });
 
+  it('is not made for regions without a place where others have one', () => {
+    assert.throws(() => regionGrammar([1, 2], { places: ['a1'] }), { code: 'ERR_PLACES' });
+  });
+
   it('works with a vocabulary of 150 000 tokens', () => {
     const next = random(4);
     const tokens: Uint8Array[] = Array.from({ length: 256 }, (_, b) => Uint8Array.of(b));

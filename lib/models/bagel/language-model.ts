@@ -292,6 +292,12 @@ export class LanguageModel extends Module {
     return this.#inverse;
   }
 
+  override dispose(): void {
+    super.dispose();
+    this.#inverse?.dispose();
+    this.#inverse = null;
+  }
+
   /** Qwen2's initialisation: N(0, initializer_range^2) for matrices, zero biases, unit norms. */
   override initWeights(generator: Generator): this {
     super.initWeights(generator);

@@ -235,6 +235,7 @@ describe('LanguageModel', () => {
 
   it('leaves no tensors behind', () => {
     const lm = model();
+    const parameters = [...lm.namedParameters()].length;
     const step = () =>
       scope(() => {
         const sequence = randn([13, 32], { generator: new Generator(5) });
@@ -265,6 +266,10 @@ describe('LanguageModel', () => {
     for (let i = 0; i < 5; i++) step();
     // The garbage collector may free what earlier tests left, never add.
     assert.ok(liveTensors() <= before, `${liveTensors() - before} tensors more than before`);
+    // With the table of rotary frequencies, which is no parameter.
+    const last = liveTensors();
+    lm.dispose();
+    assert.ok(last - liveTensors() > parameters, `${last - liveTensors()} of ${parameters} freed`);
   });
 
   it('refuses rows without an expert and queries that contradict their lengths', () => {
