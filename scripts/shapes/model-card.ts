@@ -70,8 +70,8 @@ values each): at this size a convolutional autoencoder costs more than the rest 
 nothing, as patches are all there is to code.
 
 Made by \`npm run shapes:pretrain -- --seed ${run.seed} --misread ${run.misreadShare} --threads ${run.threads}\`: ${run.steps} steps from scratch, rendered
-pictures only. Drawing and looking are learned together in packed sequences; looking begins with saying what is where, and all kinds of
-questions come later.
+pictures only. Drawing and looking are learned together in packed sequences; looking begins with saying what is where, all kinds of
+questions come later, and many of the pictures asked about almost fit the request.
 
 ## The gap
 

@@ -39,27 +39,13 @@ export function tinyTokenizerDir(): string {
   return path.join(packageRoot(), 'assets', 'tiny');
 }
 
-/**
- * The directory of a model. `shapes` is `assets/shapes`; `tiny` is created in the cache at its first use.
- *
- * @throws CheckpointError when the Shapes model has not been trained.
- */
+/** The directory of a model. `shapes` comes with the package; `tiny` is created in the cache at its first use. */
 export function resolveModelDir(model: string): string {
-  if (model === SHAPES_MODEL) return shapesDir();
+  if (model === SHAPES_MODEL) return path.join(packageRoot(), 'assets', 'shapes');
   if (model !== TINY_MODEL) return model;
   const dir = path.join(cacheRoot(), 'models', `tiny-v${TINY_VERSION}`);
   createTinyModel(dir, tinyTokenizerDir());
   return dir;
-}
-
-/** `assets/shapes` with its weights; the folder alone has only the tokenizer. */
-function shapesDir(): string {
-  const dir = path.join(packageRoot(), 'assets', 'shapes');
-  if (fs.existsSync(path.join(dir, MANIFEST_FILE))) return dir;
-  throw new CheckpointError('ERR_NO_MODEL', 'the Shapes model has not been trained', {
-    file: dir,
-    hint: 'Run `npm run shapes:pretrain -- --model assets/shapes`, or give a model directory.',
-  });
 }
 
 /**

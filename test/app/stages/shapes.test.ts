@@ -5,7 +5,7 @@ import { exportStage } from '../../../lib/app/stages/export-stage.js';
 import { generateStage, OUTPUT_FILE } from '../../../lib/app/stages/generate-stage.js';
 import { askImage, editImage } from '../../../lib/app/stages/image-request.js';
 import { inspectModel } from '../../../lib/app/stages/inspect-stage.js';
-import { openModel, resolveModelDir, SHAPES_MODEL } from '../../../lib/app/stages/model-session.js';
+import { openModel } from '../../../lib/app/stages/model-session.js';
 import { RAW_REWARDS_FILE, REWARDS_FILE, scoreStage } from '../../../lib/app/stages/score-stage.js';
 import { trainStage } from '../../../lib/app/stages/train-stage.js';
 import { decodeImage } from '../../../lib/data/images.js';
@@ -62,18 +62,6 @@ describe('a shapes model directory', function () {
     fs.writeFileSync(at('recipe.yaml'), RECIPE);
   });
   after(() => fs.rmSync(dir, { recursive: true, force: true }));
-
-  it('is asked for by name only once it has been trained', () => {
-    const dir = path.join(packageRoot(), 'assets', 'shapes');
-    if (fs.existsSync(path.join(dir, 'srum.json'))) {
-      assert.equal(resolveModelDir(SHAPES_MODEL), dir);
-      return;
-    }
-    assert.throws(() => resolveModelDir(SHAPES_MODEL), {
-      code: 'ERR_NO_MODEL',
-      message: /not been trained.*shapes:pretrain/,
-    });
-  });
 
   it('says what it is', () => {
     const { images, loadable, autoencoder_keys, missing_files } = inspectModel(at('model'));
