@@ -8,22 +8,21 @@ import {
   type RewardRegion,
   readRewardRecords,
 } from '../data/rewards.js';
-import { globalScoreOf, paperRewardMap } from '../reward/reward-map.js';
+import { FAMILIES } from '../eval/shapes/prompts.js';
+import { globalScoreOf } from '../reward/reward-map.js';
+import { buildRewardMap } from '../train/reward-maps.js';
 import { readBytes, writeFileAtomic } from '../util/files.js';
 import { formatCount } from '../util/format.js';
 import { type ContactCell, contactSheet } from './contact-sheet.js';
 import { heatMap } from './heat-map.js';
 import { lossCurvePng, lossCurveSvg } from './loss-curve.js';
-import { type Report, type ReportImage, renderReport } from './report.js';
+import { type Report, type ReportBlock, type ReportImage, renderReport } from './report.js';
+import type { BeforeAfter, DemoFigures } from './stages/demo-figures.js';
 import { OUTPUT_FILE } from './stages/generate-stage.js';
 import { inspectModel } from './stages/inspect-stage.js';
 import { type LoopReport, roundFolder } from './stages/loop-stage.js';
 import { REWARDS_FILE } from './stages/score-stage.js';
 import { lossSeries } from './stages/train-stage.js';
-
-const UNTRAINED =
-  'The embedded model is untrained: its weights are random, so its pictures are texture, not objects, and its ' +
-  'scores are chance. Every step is real, though: the same code draws, scores, trains and exports a model of any size.';
 
 export interface DemoReportInput {
   out: string;
@@ -32,10 +31,14 @@ export interface DemoReportInput {
   /** Directory of the model the loop started from. */
   model: string;
   seed: number;
+  figures: DemoFigures;
 }
 
-/** Prompts side by side in the contact sheet; more go below. */
-const SHEET_COLUMNS = 6;
+/** Prompts side by side in the contact sheet; more go below, up to a limit. */
+const SHEET_COLUMNS = 8;
+const SHEET_PROMPTS = 24;
+/** Reward maps that are drawn. */
+const MAPS = 12;
 
 /** Pictures of one round by prompt id. */
 type Pictures = Map<string, { file: string; image: RgbImage; seed: number }>;
@@ -76,10 +79,11 @@ function headings(rounds: readonly number[]): string[] {
 }
 
 async function writeContactSheet(
-  { out, prompts }: DemoReportInput,
+  { out, prompts: all }: DemoReportInput,
   rounds: readonly number[],
   pictures: readonly Pictures[],
 ): Promise<Buffer> {
+  const prompts = all.slice(0, SHEET_PROMPTS);
   const columns = Math.min(prompts.length, SHEET_COLUMNS);
   const cells: ContactCell[] = [];
   const names: string[] = [];
@@ -94,10 +98,10 @@ async function writeContactSheet(
   }
   const png = await contactSheet(cells, {
     title: 'Before and after',
-    subtitle: 'Same prompts, same seeds. The model is untrained: texture, not objects.',
+    subtitle: 'Same prompts, same seeds; the model has learned from its own judgement only.',
     columns,
     rowHeadings: names,
-    cellSize: 176,
+    cellSize: 128,
   });
   writeFileAtomic(path.join(out, 'contact-sheet.png'), png);
   return png;
@@ -124,6 +128,7 @@ async function writeHeatMaps({ out }: DemoReportInput, pictures: Pictures): Prom
   for (const { value: record } of readRewardRecords(path.join(score, REWARDS_FILE)).records) {
     const picture = byFile.get(record.bad_image_file);
     if (picture === undefined) continue;
+    if (maps.length === MAPS) break;
     const png = await rewardPicture(picture.image, record);
     writeFileAtomic(path.join(out, 'heat-maps', record.bad_image_file), png);
     maps.push({ record, png });
@@ -138,15 +143,13 @@ export function rewardPicture(
   size?: number,
 ): Promise<Buffer> {
   const { width, height } = image;
-  const layout = globalScoreOf(record.vlm_rewards) as number;
-  const map = paperRewardMap(record.vlm_rewards, { width, height }, layout);
+  const map = buildRewardMap('strict', record.vlm_rewards, { width, height });
   return heatMap(image, map, {
     title: 'Reward map',
     caption: record.prompt,
-    // The names an untrained model gives are noise; the records keep them.
-    regions: regionsOf(record).map(({ bbox, score }, i) => ({
+    regions: regionsOf(record).map(({ bbox, score, object }, i) => ({
       box: bbox,
-      label: `region ${i + 1}`,
+      label: object ?? `region ${i + 1}`,
       score,
     })),
     span: Math.max(0.05, ...map.data.map(Math.abs)),
@@ -172,6 +175,39 @@ async function writeLossCurve({ out, loop }: DemoReportInput): Promise<string | 
   writeFileAtomic(path.join(out, 'loss.svg'), svg);
   writeFileAtomic(path.join(out, 'loss.png'), await lossCurvePng(series));
   return svg;
+}
+
+const share = ({ exact, total }: { exact: number; total: number }): string =>
+  total === 0 ? '-' : `${((100 * exact) / total).toFixed(1)} %`;
+
+/** How many pictures were exactly what was asked for, before and after, by family of prompts. */
+function countBlocks({ loop, fresh }: DemoFigures): ReportBlock[] {
+  const rows = (name: string, { before, after }: BeforeAfter) => [
+    [name, before.total, share(before), share(after)],
+    ...FAMILIES.filter((family) => before.byFamily[family].total > 0).map((family) => [
+      `· ${family}`,
+      before.byFamily[family].total,
+      share(before.byFamily[family]),
+      share(after.byFamily[family]),
+    ]),
+  ];
+  return [
+    {
+      kind: 'text',
+      text: 'An oracle, which training never asks, compares every picture with all objects the world has. A picture is exact when everything in it is as requested: number, shapes, colours, surfaces, places.',
+    },
+    {
+      kind: 'table',
+      table: {
+        caption: 'Exact pictures',
+        columns: ['prompts', 'pictures', 'before', 'after'],
+        rows: [
+          ...(loop === null ? [] : rows('of the loop', loop)),
+          ...rows('other prompts', fresh),
+        ],
+      },
+    },
+  ];
 }
 
 interface Shown {
@@ -200,15 +236,17 @@ function demoPage(input: DemoReportInput, shown: Shown): Report {
     title: turns === 1 ? 'SRUM: one turn of the loop' : `SRUM: ${turns} turns of the loop`,
     subtitle:
       'A model draws, grades its own pictures region by region, and is trained on the grades. All of it ran on this machine.',
-    warnings: [UNTRAINED],
     facts: [
       { label: 'prompts', value: String(prompts.length) },
       { label: 'rounds', value: String(turns) },
       { label: 'training steps', value: String(steps) },
       { label: 'parameters', value: formatCount(total) },
       { label: 'seed', value: String(seed) },
+      { label: 'exact before', value: share(input.figures.fresh.before) },
+      { label: 'exact after', value: share(input.figures.fresh.after) },
     ],
     sections: [
+      { title: 'What the oracle counted', blocks: countBlocks(input.figures) },
       {
         title: 'Before and after',
         blocks: [
@@ -219,7 +257,7 @@ function demoPage(input: DemoReportInput, shown: Shown): Report {
           {
             kind: 'comparison',
             headings: names,
-            rows: prompts.map(({ Question, Question_id }) => ({
+            rows: prompts.slice(0, SHEET_PROMPTS).map(({ Question, Question_id }) => ({
               prompt: Question,
               images: shown.pictures.flatMap((of, i) => picture(of, String(Question_id), names[i])),
             })),
@@ -231,7 +269,7 @@ function demoPage(input: DemoReportInput, shown: Shown): Report {
         blocks: [
           {
             kind: 'text',
-            text: 'Boxes were proposed, the model named and graded each, and graded the layout. Blue is rewarded, red is discouraged; the colours show the map that training used. The names and reasons, noise with this model, are in round-1/score/rewards.jsonl.',
+            text: 'Boxes were proposed, the model named and graded each, and graded the layout. Blue is rewarded, red is discouraged; the colours show the map that training used. These are the first pictures; all scores are in round-1/score/rewards.jsonl.',
           },
           {
             kind: 'images',
@@ -247,9 +285,9 @@ function demoPage(input: DemoReportInput, shown: Shown): Report {
               columns: ['prompt', 'region', { title: 'score', score: true }],
               rows: shown.heat.flatMap(({ record }) => [
                 [record.prompt ?? '', 'layout', globalScoreOf(record.vlm_rewards) as number | null],
-                ...regionsOf(record).map(({ bbox, score }, i): [string, string, number] => [
+                ...regionsOf(record).map(({ bbox, score, object }, i): [string, string, number] => [
                   '',
-                  `region ${i + 1} [${bbox.join(', ')}]`,
+                  `${object ?? `region ${i + 1}`} [${bbox.join(', ')}]`,
                   score,
                 ]),
               ]),

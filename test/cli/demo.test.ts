@@ -10,7 +10,7 @@ describe('cli/demo', function () {
 
   it('leaves pictures before and after, heat maps, loss curve and one page that needs nothing else', async () => {
     const out = path.join(dir, 'demo');
-    const args = ['demo', '--out', out, '--limit', '2', '--steps', '3'];
+    const args = ['demo', '--out', out, '--limit', '2', '--steps', '3', '--fresh', '4'];
     const { code, json, stderr } = await srumJson(args);
     assert.equal(code, 0, stderr);
     assert.equal(json.report, path.join(out, 'report.html'));
@@ -22,6 +22,7 @@ describe('cli/demo', function () {
       'loss.png',
       'heat-maps/1.png',
       'heat-maps/2.png',
+      'figures.json',
       'round-1/generate/1.png',
       'round-2/generate/1.png',
       'round-1/score/rewards.jsonl',
@@ -31,14 +32,16 @@ describe('cli/demo', function () {
     }
     assert.notDeepEqual(files.get('round-1/generate/1.png'), files.get('round-2/generate/1.png'));
     const page = (files.get('report.html') as Buffer).toString();
-    assert.match(page, /untrained/);
+    assert.equal(json.figures.loop.before.total, 2);
+    assert.equal(json.figures.fresh.after.total, 4);
+    assert.match(page, /Exact pictures/);
     assert.equal([...page.matchAll(/<img /g)].length, [...page.matchAll(/src="data:/g)].length);
     assert.doesNotMatch(page, /<script|<link|src="(?!data:)|url\((?!data:)/);
     // A second run finds everything done and writes the same page.
     const again = await srum(args);
     assert.equal(again.code, 0, again.stderr);
     assert.match(again.stdout, /Report: +\S+report\.html/);
-    assert.match(`${again.stdout}${again.stderr}`, /untrained/);
+    assert.match(again.stdout, /Exact, other prompts: [\d.]+ % before, [\d.]+ % after/);
     assert.deepEqual(contents(out).get('report.html'), files.get('report.html'));
   });
 });

@@ -20,7 +20,7 @@ export interface ShapesPretrainPlan extends ShapesLessons {
   tokenizerDir: string;
 }
 
-/** The plan of the model that is to be shipped. */
+/** The plan of the shipped model. */
 export const SHAPES_PLAN = {
   seed: 0,
   generationShare: 0.5,

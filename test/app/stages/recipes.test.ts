@@ -33,8 +33,8 @@ describe('recipes that come with the package', () => {
     });
   });
 
-  it('srum-tiny is whole, and options given by the caller win', () => {
-    const found = recipe('srum-tiny.yaml', { total_steps: 5, device: 'cpu' });
-    assert.deepEqual([found.objective, found.total_steps, found.device], ['paper', 5, 'cpu']);
+  it('shapes-demo is whole, and options given by the caller win', () => {
+    const found = recipe('shapes-demo.yaml', { total_steps: 5, device: 'cpu' });
+    assert.deepEqual([found.objective, found.total_steps, found.device], ['nft', 5, 'cpu']);
   });
 });
