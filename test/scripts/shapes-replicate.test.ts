@@ -81,6 +81,8 @@ describe('the miniature experiment', function () {
     const page = fs.readFileSync(path.join(out, 'shapes.md'), 'utf8');
     for (const arm of ['sft', 'paper', 'nft']) assert.match(page, new RegExp(`\\| ${arm} \\|`));
     assert.match(page, /\| current \|/);
+    // A single seed has no interval, and an arm gains nothing over itself.
+    assert.match(page, /\| sft \| \S+ \| \S+ \| 0\.0 \| 0\.0 \|/);
     assert.match(fs.readFileSync(path.join(out, 'shapes.svg'), 'utf8'), /^<svg/);
     const checkpoints = path.join(out, 'seed-0', 'sft', 'train', 'checkpoints');
     assert.equal(fs.existsSync(checkpoints), false);

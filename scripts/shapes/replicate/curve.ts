@@ -66,19 +66,30 @@ export interface Curve {
   seconds: number;
 }
 
-/** Prompts and pictures to measure with are the same for all arms and seeds. */
-const PROBE = 77;
+/**
+ * Where the prompts, noise and pictures to measure a seed's models with come from: the same for all its arms and
+ * its base model, others for each seed, so that an interval over seeds is one over prompts too.
+ */
+const probeOf = (seed: number): number => 77 + 1000 * seed;
 
-/** Measures the base model, the point 0 of every curve. */
-export async function measureBase(
+/** Measures a model that is not trained any further; the base model's figures are point 0 of every curve of a seed. */
+export async function measureModel(
   model: string,
+  seed: number,
   settings: CurveSettings,
   file: string,
 ): Promise<Curve> {
   if (fs.existsSync(file)) return readJsonFile(file) as Curve;
-  const { point, understanding } = await measure(model, null, 0, settings, true);
-  const base = { arm: 'base', seed: 0, records: 0, negative: 0, seconds: 0 };
-  const curve: Curve = { ...base, points: [point], understanding: understanding as number };
+  const { point, understanding } = await measure(model, null, { work: 0, seed }, settings, true);
+  const curve: Curve = {
+    arm: 'base',
+    seed,
+    records: 0,
+    points: [point],
+    understanding: understanding as number,
+    negative: 0,
+    seconds: 0,
+  };
   writeJsonFile(file, curve);
   return curve;
 }
@@ -112,7 +123,7 @@ export async function runArm(
   for (const [i, work] of marks.entries()) {
     const last = i === marks.length - 1;
     const checkpoint = checkpointAt(report, steps[i]);
-    const measured = await measure(model, checkpoint, work, options, last);
+    const measured = await measure(model, checkpoint, { work, seed }, options, last);
     points.push(measured.point);
     if (measured.understanding !== null) understanding = measured.understanding;
     signal?.throwIfAborted();
@@ -147,12 +158,13 @@ function greatestCommonDivisor(a: number, b: number): number {
 async function measure(
   model: string,
   checkpoint: string | null,
-  work: number,
+  { work, seed }: { work: number; seed: number },
   { prompts: count, pictures }: CurveSettings,
   asking: boolean,
 ): Promise<{ point: CurvePoint; understanding: number | null }> {
   const session = openModel({ model, device: 'cpu' });
   const oracle = new Oracle();
+  const probe = probeOf(seed);
   try {
     const { parts } = session;
     if (checkpoint !== null) {
@@ -162,16 +174,16 @@ async function measure(
     }
     const share = ({ exact, total }: Exactness) => exact / total;
     const draw = async (heldOut: boolean) => {
-      const prompts = probePrompts(PROBE, count, heldOut);
-      return share(exactness(oracle, prompts, await drawPictures(parts, prompts, { seed: PROBE })));
+      const prompts = probePrompts(probe, count, heldOut);
+      return share(exactness(oracle, prompts, await drawPictures(parts, prompts, { seed: probe })));
     };
     const point = { work, seen: await draw(false), heldOut: await draw(true) };
     if (!asking) return { point, understanding: null };
     const judge = new BagelJudgeModel(parts, new TokenVocabulary(session.tokenizer.tokenBytes()));
     const score = await measureUnderstanding(
       judge,
-      renderedPictures(PROBE, pictures, false),
-      seededRandom(PROBE, 'requests'),
+      renderedPictures(probe, pictures, false),
+      seededRandom(probe, 'requests'),
     );
     return { point, understanding: understandingShare(score) };
   } finally {

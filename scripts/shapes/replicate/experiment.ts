@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { type Arm, isAccepted } from './arms.js';
-import { type Curve, type CurveSettings, measureBase, runArm } from './curve.js';
+import { type Curve, type CurveSettings, measureModel, runArm } from './curve.js';
 import type { Results } from './document.js';
 import { judgeAccuracy, makePool, type Pool } from './pool.js';
 import { JUDGES, joinRounds, type Rounds, runRounds } from './rounds.js';
@@ -36,8 +36,11 @@ type Chosen = (task: number) => boolean;
 /** Does the chosen tasks of a phase. They do not depend on one another, so processes can share them. */
 export async function runPhase(x: Experiment, phase: Phase, chosen: Chosen): Promise<void> {
   if (phase === 'pools') {
-    if (chosen(0)) await base(x);
-    for (const seed of seedsOf(x)) if (chosen(1 + seed)) await poolOf(x, seed);
+    for (const seed of seedsOf(x)) {
+      if (!chosen(seed)) continue;
+      await baseOf(x, seed);
+      await poolOf(x, seed);
+    }
   } else if (phase === 'arms') {
     await armCurves(x, chosen);
   } else {
@@ -48,11 +51,12 @@ export async function runPhase(x: Experiment, phase: Phase, chosen: Chosen): Pro
 /** Does all that is not done yet and gathers the results. */
 export async function runExperiment(
   x: Experiment,
-): Promise<Pick<Results, 'base' | 'curves' | 'pools' | 'rounds'>> {
+): Promise<Pick<Results, 'bases' | 'curves' | 'pools' | 'rounds'>> {
   const all = () => true;
-  const before = await base(x);
+  const bases: Curve[] = [];
   const pools: Array<Results['pools'][number]> = [];
   for (const seed of seedsOf(x)) {
+    bases.push(await baseOf(x, seed));
     const { records } = await poolOf(x, seed);
     const share = (of: (r: (typeof records)[number]) => boolean) =>
       records.filter(of).length / records.length;
@@ -66,17 +70,25 @@ export async function runExperiment(
   const rounds = await roundsOf(x, all);
   const joined: Rounds[] = JUDGES.flatMap((judge) => {
     const seeds = rounds.filter((r) => r.judge === judge).map(({ points }) => points);
-    return seeds.length === 0 ? [] : [joinRounds(judge, before.points[0], seeds)];
+    return seeds.length === 0
+      ? []
+      : [
+          joinRounds(
+            judge,
+            bases.map(({ points }) => points[0]),
+            seeds,
+          ),
+        ];
   });
-  return { base: before, curves, pools, rounds: joined };
+  return { bases, curves, pools, rounds: joined };
 }
 
 const seedsOf = ({ seeds }: Experiment): number[] => Array.from({ length: seeds }, (_, i) => i);
 
 const seedFolder = ({ out }: Experiment, seed: number): string => path.join(out, `seed-${seed}`);
 
-function base({ model, settings, out }: Experiment): Promise<Curve> {
-  return measureBase(model, settings, path.join(out, 'base.json'));
+function baseOf(x: Experiment, seed: number): Promise<Curve> {
+  return measureModel(x.model, seed, x.settings, path.join(seedFolder(x, seed), 'base.json'));
 }
 
 function poolOf(x: Experiment, seed: number): Promise<Pool> {

@@ -4,8 +4,8 @@ import { use } from 'echarts/core';
 import { chartSvg } from '../../../lib/app/chart.js';
 import { FONT_FAMILY } from '../../../lib/app/fonts.js';
 import { ARMS } from './arms.js';
-import { type Results, valuesAt } from './document.js';
-import { estimate } from './statistics.js';
+import { gainOver, type Results, valuesAt } from './document.js';
+import { type Estimate, estimate } from './statistics.js';
 
 use([CustomChart, LineChart, ScatterChart, GridComponent, MarkLineComponent, TitleComponent]);
 
@@ -23,12 +23,11 @@ const WIDTH = 1080;
 const HEIGHT = 520;
 
 /**
- * Left: mean share of exact pictures by work, a curve for each arm. Right: every arm after all work with
- * its 95 % interval, full circles for seen and hollow ones for held-out prompts; dashed: the base model.
+ * Left: mean share of exact pictures by work, a curve for each arm. Right: every arm's gain over the base model
+ * after all work with its 95 % interval, full circles for seen and hollow ones for held-out prompts.
  */
 export function resultsPlot(results: Results): string {
-  const { curves, settings, base } = results;
-  const [start] = base.points;
+  const { curves, settings, bases } = results;
   const last = settings.marks[settings.marks.length - 1];
   const arms = ARMS.map(({ name }) => ({
     name,
@@ -38,8 +37,8 @@ export function resultsPlot(results: Results): string {
   const end = arms
     .map((arm) => ({
       ...arm,
-      seen: estimate(valuesAt(arm.own, last, 'seen')),
-      heldOut: estimate(valuesAt(arm.own, last, 'heldOut')),
+      seen: gainOver(bases, arm.own, 'seen') as Estimate,
+      heldOut: gainOver(bases, arm.own, 'heldOut') as Estimate,
     }))
     .sort((a, b) => a.seen.mean - b.seen.mean);
   const lines = arms.map(({ name, colour, own }) => ({
@@ -51,7 +50,7 @@ export function resultsPlot(results: Results): string {
     z: colour === GREY ? 2 : 3,
     data: [0, ...settings.marks].map((work) => [
       work,
-      100 * (work === 0 ? start.seen : estimate(valuesAt(own, work, 'seen')).mean),
+      100 * estimate(valuesAt(work === 0 ? bases : own, work, 'seen')).mean,
     ]),
   }));
   const intervals = (key: 'seen' | 'heldOut', shift: number) => [
@@ -89,8 +88,8 @@ export function resultsPlot(results: Results): string {
         silent: true,
         symbol: 'none',
         label: { show: false },
-        lineStyle: { color: TEXT, type: 'dashed', opacity: key === 'seen' ? 0.8 : 0.35 },
-        data: [{ xAxis: 100 * start[key] }],
+        lineStyle: { color: TEXT, type: 'dashed' },
+        data: [{ xAxis: 0 }],
       },
     },
   ];
@@ -110,7 +109,7 @@ export function resultsPlot(results: Results): string {
   return chartSvg(WIDTH, HEIGHT, {
     title: [
       title('Exact pictures by work, seen prompts', 20),
-      title(`After ${last} passes: ● seen, ○ held out, dashed: before`, 560),
+      title(`Gain after ${last} passes: ● seen, ○ held out`, 560),
     ],
     grid: [
       { left: 50, width: 450, top: 60, bottom: 50 },
@@ -118,7 +117,7 @@ export function resultsPlot(results: Results): string {
     ],
     xAxis: [
       { ...axis, name: 'forward passes', gridIndex: 0, max: last },
-      { ...axis, name: '% exact', gridIndex: 1 },
+      { ...axis, name: 'percentage points', gridIndex: 1 },
     ],
     yAxis: [
       { ...axis, name: '% exact', nameGap: 34, gridIndex: 0 },

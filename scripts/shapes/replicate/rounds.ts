@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { exportStage } from '../../../lib/app/stages/export-stage.js';
 import type { Arm } from './arms.js';
-import { type CurveSettings, measureBase } from './curve.js';
+import { type CurveSettings, measureModel } from './curve.js';
 import { makePool } from './pool.js';
 import { type Estimate, estimate } from './statistics.js';
 import { trainArm } from './train-arm.js';
@@ -69,22 +69,22 @@ export async function runRounds(
       signal,
     });
     model = exported.output;
-    const measured = await measureBase(model, options, path.join(place, 'figures.json'));
+    const measured = await measureModel(model, seed, options, path.join(place, 'figures.json'));
     points.push(measured.points[0]);
   }
   return points;
 }
 
-/** Joins the seeds' rounds, with the base model's figures in front. */
+/** Joins the seeds' rounds, with the base model's figures of each seed in front. */
 export function joinRounds(
   judge: JudgeChoice,
-  before: { seen: number; heldOut: number },
+  before: ReadonlyArray<{ seen: number; heldOut: number }>,
   seeds: ReadonlyArray<ReadonlyArray<{ seen: number; heldOut: number }>>,
 ): Rounds {
-  const points = (seeds[0] ?? []).map((_, i) => ({
-    seen: estimate(seeds.map((rounds) => rounds[i].seen)),
-    heldOut: estimate(seeds.map((rounds) => rounds[i].heldOut)),
+  const courses = seeds.map((rounds, i) => [before[i], ...rounds]);
+  const points = courses[0].map((_, i) => ({
+    seen: estimate(courses.map((course) => course[i].seen)),
+    heldOut: estimate(courses.map((course) => course[i].heldOut)),
   }));
-  const first = { seen: estimate([before.seen]), heldOut: estimate([before.heldOut]) };
-  return { judge, points: [first, ...points] };
+  return { judge, points };
 }
