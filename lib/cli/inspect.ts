@@ -14,7 +14,7 @@ interface Flags {
 export function addInspect(program: Command): void {
   const command = program
     .command('inspect')
-    .argument('<model>', 'model directory, or "tiny"')
+    .argument('<model>', 'model directory, "shapes" or "tiny"')
     .summary('describe a model directory')
     .description(
       'Describes a model directory without loading it: architecture, parameters by part, precision, ' +

@@ -106,7 +106,10 @@ export function addJsonOption(command: Command): Command {
 /** `--model`, `--device`, `--dtype`, `--threads`, `--seed`, `--json`. */
 export function addModelOptions(command: Command, defaultSeed = 42): Command {
   command
-    .requiredOption('--model <dir>', 'model directory in the BAGEL layout, or "tiny" (embedded)')
+    .requiredOption(
+      '--model <dir>',
+      'model directory in the BAGEL layout; "shapes" is the small trained one that comes along, "tiny" an untrained one',
+    )
     .option('--device <name>', 'cpu, cuda or cuda:N (default: cuda where there is one)', device)
     .option('--dtype <name>', 'fp32 or bf16 (default: fp32 on the CPU, else bf16)', dtype)
     .option('--threads <n>', 'threads of the CPU operators', whole(1))

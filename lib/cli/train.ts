@@ -39,7 +39,10 @@ export function addTrain(program: Command): void {
         'results folder. A run that was stopped or killed goes on from its newest checkpoint and ends ' +
         'with the same weights.',
     )
-    .option('--model <dir>', 'wins over the recipe\'s model_path; "tiny" is the embedded model')
+    .option(
+      '--model <dir>',
+      'wins over the recipe\'s model_path; "shapes" and "tiny" come with the package',
+    )
     .option('--rewards <file>', 'a rewards.jsonl, used as the data set named "rewards"')
     .option('--images <dir>', 'folder of its pictures (default: that of the file)')
     .option('--out <dir>', "wins over the recipe's results_dir")
