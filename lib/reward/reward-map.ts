@@ -114,14 +114,16 @@ export function paperRewardMap(
   global: number | null | undefined,
   frame: FrameSize = size,
 ): RewardMap {
-  return signedMap(rewards, size, global, frame, (score, g) => ((g + 1) / 2) * score);
+  return signedMap(rewards, size, global, frame, (score, { layout }) => ((layout + 1) / 2) * score);
 }
 
 /**
  * A signed reward for objectives that can push away from what is wrong without running off: the least of
- * the region's score and the layout score, both in [-1, 1]; outside all regions the layout score where it is
- * negative, else 0. A good region does not make up for a wrong layout, nor the other way round, and unlike
- * `alpha * R` a bad layout does not hide what is wrong inside it.
+ * the region's score and the layout score, both in [-1, 1]. A good region does not make up for a wrong layout,
+ * nor the other way round, and unlike `alpha * R` a bad layout does not hide what is wrong inside it.
+ *
+ * What is outside all regions, or in one with a score of 0, has the layout score where that is negative or no
+ * region of the picture is: an empty place is part of what a faultless picture got right. Else it has 0.
  *
  * A record without layout score is judged by its regions alone. Everything else is as in
  * `paperRewardMap`.
@@ -136,22 +138,31 @@ export function strictRewardMap(
   frame: FrameSize = size,
 ): RewardMap {
   const judged = global !== null && global !== undefined;
-  return signedMap(rewards, size, global, frame, (score, g) =>
-    judged ? Math.min(score, g) : score,
-  );
+  return signedMap(rewards, size, global, frame, (score, { layout, faultless }) => {
+    if (!judged) return score;
+    return score === 0 && faultless ? layout : Math.min(score, layout);
+  });
+}
+
+/** What a region's value depends on besides its score. */
+interface Picture {
+  /** Layout score, clamped to [-1, 1]. */
+  layout: number;
+  /** Whether no region of the picture has a negative score. */
+  faultless: boolean;
 }
 
 /**
  * Paints the regions' values, larger boxes first, over that of a region with score 0.
  *
- * @param value of a region score and the layout score, both clamped to [-1, 1].
+ * @param value of a region score, clamped to [-1, 1].
  */
 function signedMap(
   rewards: unknown,
   size: FrameSize,
   global: number | null | undefined,
   frame: FrameSize,
-  value: (score: number, layout: number) => number,
+  value: (score: number, picture: Picture) => number,
 ): RewardMap {
   const { width, height } = checkSize(size);
   checkSize(frame);
@@ -167,8 +178,6 @@ function signedMap(
   }
   const layout = clampScore(g, map);
   map.alpha = (layout + 1) / 2;
-  // Adding 0 turns -0 into 0.
-  data.fill(value(0, layout) + 0);
   const regions: Array<{ box: Box; area: number; score: number }> = [];
   for (const [index, entry] of entriesOf(rewards).entries()) {
     if (entry.object === GLOBAL_REWARD_NAME) continue;
@@ -189,10 +198,13 @@ function signedMap(
     regions.push({ box: inside, area, score: clampScore(entry.score, map) });
   }
   map.painted = regions.length;
+  const picture = { layout, faultless: regions.every(({ score }) => score >= 0) };
+  // Adding 0 turns -0 into 0.
+  data.fill(value(0, picture) + 0);
   regions.sort((a, b) => b.area - a.area);
   for (const { box, score } of regions) {
     for (let y = box[1]; y < box[3]; y += 1) {
-      data.fill(value(score, layout), y * width + box[0], y * width + box[2]);
+      data.fill(value(score, picture), y * width + box[0], y * width + box[2]);
     }
   }
   return map;

@@ -46,6 +46,8 @@ export interface FlowLossOptions {
   tokens?: number;
   /** How far `nft` reaches beyond the base model for the same pull; default 1, smaller is stronger. */
   nftBeta?: number;
+  /** Factor of the rewards of `nft` before they are cut to [-1, 1]; default 1. */
+  nftGain?: number;
 }
 
 /** The flow loss and its two parts, each a float32 scalar. */
@@ -93,7 +95,10 @@ export function flowLoss(
     const constraint = mean(errorOf(terms.good ?? terms.bad));
     return { loss: constraint, reward: null, constraint };
   }
-  if (objective === 'nft') return contrastLoss(terms, reward, options.nftBeta ?? 1, mean);
+  if (objective === 'nft') {
+    const pull = contrastPull(reward, options.nftGain ?? 1);
+    return contrastLoss(terms, pull, options.nftBeta ?? 1, mean);
+  }
   const badError = errorOf(terms.bad);
   const rewardTerm = mean(badError.mul(reward.to('float32').unsqueeze(-1)));
   const goodError = terms.good ? errorOf(terms.good) : badError;
@@ -105,13 +110,18 @@ export function flowLoss(
   };
 }
 
+/** How strongly `nft` draws (up to 1) or pushes (down to -1) a token: `gain R`, cut. */
+function contrastPull(reward: Tensor, gain: number): Tensor {
+  return reward.to('float32').mul(gain).clamp(-1, 1);
+}
+
 /**
- * `mean(r (v+ - u)^2 + (1 - r) (v- - u)^2)` with `u = eps - x`, `r = (R + 1) / 2` cut to [0, 1],
+ * `mean(r (v+ - u)^2 + (1 - r) (v- - u)^2)` with `u = eps - x`, `r = (pull + 1) / 2`,
  * `v+ = (1 - beta) v_base + beta v` and `v- = (1 + beta) v_base - beta v` (DiffusionNFT, arXiv 2509.16117).
  */
 function contrastLoss(
   terms: FlowTerms,
-  reward: Tensor,
+  pull: Tensor,
   beta: number,
   mean: (t: Tensor) => Tensor,
 ): FlowLoss {
@@ -128,7 +138,7 @@ function contrastLoss(
   const target = terms.noise.to('float32').sub(terms.bad.to('float32'));
   const step = terms.velocity.to('float32').sub(base).mul(beta);
   const ahead = base.sub(target);
-  const share = reward.to('float32').add(1).div(2).clamp(0, 1).unsqueeze(-1);
+  const share = pull.add(1).div(2).unsqueeze(-1);
   const drawn = ahead.add(step).pow(2).mul(share);
   const pushed = ahead.sub(step).pow(2).mul(share.neg().add(1));
   return {
@@ -160,7 +170,7 @@ export function crossEntropyLoss(
 
 /**
  * Weight `R + lambda` of every loss token: what the loss multiplies its squared error with when
- * good and bad are the same image. 1 everywhere for `sft` or without rewards, `R` for `nft`.
+ * good and bad are the same image. 1 everywhere for `sft` or without rewards; for `nft` its pull in [-1, 1].
  *
  * @param reward reward of each loss token, [rows].
  * @returns [rows] float32.
@@ -169,12 +179,11 @@ export function tokenWeights(
   objective: Objective,
   reward: Tensor | null,
   rows: number,
-  lambdaConstraint: number,
+  options: Pick<FlowLossOptions, 'lambdaConstraint' | 'nftGain'>,
 ): Tensor {
   if (objective === 'sft' || reward === null) return ops.ones([rows]);
-  // The pull of `nft` is 2 r - 1, which is the reward itself.
-  if (objective === 'nft') return reward.to('float32');
-  return reward.to('float32').add(lambdaConstraint);
+  if (objective === 'nft') return contrastPull(reward, options.nftGain ?? 1);
+  return reward.to('float32').add(options.lambdaConstraint);
 }
 
 function checkShapes(terms: FlowTerms): void {

@@ -80,6 +80,8 @@ export const recipeSchema = z.strictObject({
   reward_map: z.enum(REWARD_MAPS).optional(),
   /** Reach of the `nft` objective beyond the base model: smaller is stronger. */
   nft_beta: positive(1),
+  /** Factor of the rewards of the `nft` objective before they are cut to [-1, 1]. */
+  nft_gain: positive(2),
   /**
    * What the boxes of the reward records refer to. `record`: the image they were written for, so they
    * are scaled with it; `reference`: the transformed image, unscaled, as in the released code.

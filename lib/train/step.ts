@@ -25,6 +25,7 @@ export interface PackLossOptions {
   lambda_constraint: number;
   /** Reach of the `nft` objective, as in `flowLoss`. */
   nft_beta: number;
+  nft_gain: number;
   /** Factor of the flow loss in what is minimised. */
   mse_weight: number;
   /** Factor of the cross entropy in what is minimised. */
@@ -131,7 +132,7 @@ function flowPart(
 ): (FlowLoss & { negativeTokens: number }) | null {
   const { velocity, noise, clean, good, lossRows } = out;
   if (velocity === null || noise === null || clean === null || lossRows === null) return null;
-  const { objective, lambda_constraint: lambda } = options;
+  const { objective } = options;
   const all =
     objective === 'sft'
       ? null
@@ -142,12 +143,17 @@ function flowPart(
       : tensor(all, { shape: [all.length] })
           .to({ device: velocity.device })
           .indexSelect(0, lossRows);
+  const factors = {
+    lambdaConstraint: options.lambda_constraint,
+    nftBeta: options.nft_beta,
+    nftGain: options.nft_gain,
+  };
   const loss = flowLoss(
     objective,
     { velocity, noise, bad: clean, good, reward, reference: base },
-    { lambdaConstraint: lambda, tokens: place.lossTokens, nftBeta: options.nft_beta },
+    { ...factors, tokens: place.lossTokens },
   );
-  const weights = tokenWeights(objective, reward, velocity.shape[0], lambda);
+  const weights = tokenWeights(objective, reward, velocity.shape[0], factors);
   return { ...loss, negativeTokens: weights.lt(0).sum().item() };
 }
 

@@ -249,6 +249,16 @@ describe('strictRewardMap', () => {
     close(at(wrong, 3, 3), -0.9);
   });
 
+  it('gives a faultless picture its layout score outside all regions and in neutral ones', () => {
+    const faultless = [rewards[0], { object: 'nothing', bbox: [4, 0, 6, 2], score: 0 }];
+    const fine = strictRewardMap(faultless, size, 0.9);
+    close(at(fine, 1, 1), 0.8);
+    close(at(fine, 5, 1), 0.9);
+    close(at(fine, 3, 3), 0.9);
+    close(at(strictRewardMap(faultless, size, -0.3), 5, 1), -0.3);
+    close(at(strictRewardMap([], size, 0.7), 3, 3), 0.7);
+  });
+
   it('goes by the regions alone where no layout was judged', () => {
     for (const none of [null, undefined]) {
       const map = strictRewardMap(rewards, size, none);

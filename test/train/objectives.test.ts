@@ -59,12 +59,13 @@ describe('flow objectives', () => {
     const out = flowLoss(
       'nft',
       { ...t, reward: tensor(rewards), reference },
-      { lambdaConstraint: 0.5, nftBeta: 0.5 },
+      { lambdaConstraint: 0.5, nftBeta: 0.5, nftGain: 1.5 },
     );
     const [v, e, x, base] = [t.velocity, t.noise, t.bad, reference].map((a) => a.toFloat32Array());
     let want = 0;
     for (let i = 0; i < v.length; i++) {
-      const r = Math.min(1, (rewards[Math.floor(i / width)] + 1) / 2);
+      const pull = Math.max(-1, Math.min(1, 1.5 * rewards[Math.floor(i / width)]));
+      const r = (pull + 1) / 2;
       const u = e[i] - x[i];
       want += r * (0.5 * base[i] + 0.5 * v[i] - u) ** 2;
       want += (1 - r) * (1.5 * base[i] - 0.5 * v[i] - u) ** 2;
@@ -89,6 +90,12 @@ describe('flow objectives', () => {
     assert.ok((velocity.grad as Tensor).abs().max().item() < 1e-6);
   });
 
+  it('nft: the weight of a token is its pull, cut to [-1, 1]', () => {
+    const rewards = tensor([1, -0.5, 0, 0.25, -0.25, 0.5]);
+    const weights = tokenWeights('nft', rewards, rows, { lambdaConstraint: 0.5, nftGain: 2 });
+    assert.deepEqual([...weights.toFloat32Array()], [1, -1, 0, 0.5, -0.5, 1]);
+  });
+
   it('nft: asks for the base model', () => {
     assert.throws(
       () => flowLoss('nft', { ...terms(), reward }, { lambdaConstraint: 0 }),
@@ -104,7 +111,7 @@ describe('flow objectives', () => {
     out.loss.backward();
     const grad = (velocity.grad as Tensor).toFloat32Array();
     const error = velocity.detach().sub(t.noise.sub(t.bad)).toFloat32Array();
-    const weights = tokenWeights('paper', signed, rows, 0.5).toFloat32Array();
+    const weights = tokenWeights('paper', signed, rows, { lambdaConstraint: 0.5 }).toFloat32Array();
     assert.deepEqual(
       [...weights].map((w) => w < 0),
       [true, false, true, false, false, false],
@@ -124,7 +131,7 @@ describe('flow objectives', () => {
     );
     assert.equal(out.reward, null);
     assert.deepEqual(
-      [...tokenWeights('sft', reward, rows, 0.5).toFloat32Array()],
+      [...tokenWeights('sft', reward, rows, { lambdaConstraint: 0.5 }).toFloat32Array()],
       Array(rows).fill(1),
     );
   });

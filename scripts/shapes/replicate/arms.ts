@@ -145,6 +145,17 @@ export const ARMS: readonly Arm[] = [
     passes: COMPARED,
   },
   {
+    name: 'nft-whole',
+    about: 'ours without regions: a picture is right or wrong as a whole',
+    recipe: { objective: 'nft' },
+    records: (pool) =>
+      own(pool).map((r) => {
+        const whole = isAccepted(r) ? 1 : -1;
+        return rescored(r, (_, layout) => (layout ? whole : null));
+      }),
+    passes: COMPARED,
+  },
+  {
     name: 'nft-oracle',
     about: 'ours with true scores',
     recipe: { objective: 'nft' },
