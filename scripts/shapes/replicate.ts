@@ -11,6 +11,7 @@ import { WORK_UNIT } from './replicate/curve.js';
 import { type Results, resultsDocument } from './replicate/document.js';
 import { type Experiment, runExperiment, runPhase } from './replicate/experiment.js';
 import { resultsPlot } from './replicate/plot.js';
+import { holdSettings } from './replicate/settings.js';
 import { type Part, parsePart, shareOut } from './replicate/workers.js';
 
 // The experiment of the paper in miniature: every arm from the same start on the same pictures, several seeds. All of it
@@ -123,6 +124,7 @@ async function main(given: Options): Promise<void> {
     await runPhase(experiment, part.phase, (task) => task % part.of === part.index);
     return;
   }
+  holdSettings(experiment, o.threads);
   if (o.workers > 1) await shareOut(o.workers, signal);
   const results: Results = {
     settings: { ...experiment.settings, seeds: o.seeds, poolPictures: o.pool },

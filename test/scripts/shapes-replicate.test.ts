@@ -51,6 +51,7 @@ describe('the miniature experiment', function () {
     assert.deepEqual(scores('no-local'), [[1], [-0.5]]);
     assert.deepEqual(scores('zero-one')[1], [-1, 1, -1]);
     assert.deepEqual(scores('rejection'), [[1, 1, 1]]);
+    assert.deepEqual(scores('nft-whole'), [[1], [-1]]);
     assert.deepEqual(scores('oracle')[1], [1, 1, 1]);
     assert.deepEqual(scores('random').flat().sort(), scores('paper').flat().sort());
     assert.equal(isAccepted(pool[1].own), false);
@@ -89,6 +90,10 @@ describe('the miniature experiment', function () {
     const second = run();
     assert.equal(second.status, 0, second.stderr);
     assert.equal(fs.readFileSync(path.join(out, 'shapes.md'), 'utf8'), page);
+    const other = run('--lr', '0.5');
+    assert.equal(other.status, 1);
+    assert.match(other.stderr, /ERR_OTHER_SETTINGS/);
+    assert.match(other.stderr, /key lr; expected lr 0\.0001; found lr 0\.5/);
     // Processes that share the work come to the same.
     const shared = path.join(folder(), 'shared');
     const third = run('--workers', '2', '--out', shared);

@@ -6,6 +6,9 @@ import { seededRandom } from '../../../lib/util/seeded-random.js';
 import type { Arm } from './arms.js';
 import type { Pool } from './pool.js';
 
+/** Options of the trainer that all arms share. */
+export const ARM_RECIPE = path.join(packageRoot(), 'assets', 'recipes', 'shapes-demo.yaml');
+
 /** One training of an arm. */
 export interface TrainArmOptions {
   /** Model to start from. */
@@ -36,7 +39,7 @@ export async function trainArm(
   const rewards = path.join(folder, 'rewards.jsonl');
   writeJsonl(rewards, arm.records(pool.records, seededRandom(seed, 'arm', arm.name)));
   const report = await trainStage({
-    recipe: path.join(packageRoot(), 'assets', 'recipes', 'shapes-demo.yaml'),
+    recipe: ARM_RECIPE,
     model,
     rewards,
     images: pool.images,
